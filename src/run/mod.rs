@@ -1,0 +1,12 @@
+//! The core: a run as a pure function of its events.
+//!
+//! ```text
+//! command ──decide──▶ events ──append (durable)──▶ apply ──▶ state ──next──▶ step ──perform──▶ receipts (commands)
+//! ```
+//!
+//! Nothing in here does I/O, sees a clock, awaits, or knows a driver. A test holds that line.
+
+pub mod event;
+pub mod ids;
+pub mod plan;
+pub mod schema;
