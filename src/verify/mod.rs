@@ -1,1 +1,1 @@
-//! (being written)
+//! Checks of what was delivered.
