@@ -217,7 +217,7 @@ fn refuse_missing_log(paths: &Paths, witness: &Witness) -> Result<()> {
 
 /// Two writers can hold two files of the name LOCK, when somebody removed the first. The engine's own lock on its data
 /// file then keeps the second one out.
-fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
+pub fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
     let data = match File::open(sled_store::data_file(&paths.log())) {
         Ok(data) => data,
         Err(_) => return Ok(()),

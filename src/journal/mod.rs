@@ -20,6 +20,8 @@ mod lock;
 mod memory_store;
 pub mod reader;
 mod recover;
+#[cfg(test)]
+mod recovery_table;
 mod sled_store;
 mod store;
 pub mod wire;
