@@ -1,1 +1,4 @@
 //! Checks of what was delivered.
+
+pub mod parquet;
+pub mod validate;
