@@ -1,2 +1,3 @@
-//! (being written)
+//! Where rows come from.
+
 pub mod postgres;

@@ -1,1 +1,3 @@
 //! PostgreSQL.
+
+pub mod types;
