@@ -25,7 +25,7 @@ async fn a_key_of_any_type_is_cut_into_equal_ranges_by_a_sample_and_by_statistic
         ("text_c", "text COLLATE \"C\"", "SELECT md5(i::text) FROM generate_series(1, 30000) i"),
         ("text_icu", "text COLLATE \"de-x-icu\"", WORDS),
         ("text_en", "varchar(60) COLLATE \"en-x-icu\"", WORDS),
-        ("text_utf8", "text COLLATE \"C.UTF-8\"", WORDS),
+        ("text_utf8", "text COLLATE \"C.utf8\"", WORDS),
         ("bpchar", "character(40) COLLATE \"en-x-icu\"", WORDS),
         ("bytea", "bytea", "SELECT decode(md5(i::text), 'hex') FROM generate_series(1, 20000) i"),
         (
