@@ -1,6 +1,7 @@
 //! One snapshot for all sessions of a run, and what happens when something slips past it.
 
 mod slices;
+mod support;
 
 use rivet::error::{ErrorKind, Retry};
 use rivet::source::postgres::{snapshot, split, sql};
@@ -13,7 +14,7 @@ async fn count(client: &tokio_postgres::Client, table: &str) -> i64 {
 #[tokio::test]
 async fn sessions_that_join_a_snapshot_see_what_it_saw_and_nothing_later() {
     let writer = prepared("snap_join", "CREATE TABLE t AS SELECT i FROM generate_series(1, 100) i").await;
-    let (holder, worker) = (session().await, session().await);
+    let (holder, worker) = (writer.session().await, writer.session().await);
     let open = snapshot::open(&holder).await.unwrap();
     assert!(!open.standby && open.server.starts_with(|c: char| c.is_ascii_digit()), "{open:?}");
     assert!(open.lsn.contains('/') && open.visible.matches(':').count() == 2, "{open:?}");
@@ -29,7 +30,8 @@ async fn sessions_that_join_a_snapshot_see_what_it_saw_and_nothing_later() {
 
 #[tokio::test]
 async fn a_snapshot_whose_holder_is_gone_is_lost_and_the_session_stays_usable() {
-    let (holder, worker) = (session().await, session().await);
+    let worker = prepared("snap_lost", "").await;
+    let holder = worker.session().await;
     let open = snapshot::open(&holder).await.unwrap();
     snapshot::close(&holder).await.unwrap();
     for id in [open.id.as_str(), "00000000-FFFFFFFF-1"] {
@@ -51,7 +53,7 @@ async fn a_table_truncated_or_rewritten_behind_the_snapshot_is_noticed_and_not_r
                      CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p DEFAULT;
                      INSERT INTO p SELECT 1 FROM generate_series(1, 1000) i";
         let writer = prepared("snap_rewrite", setup).await;
-        let holder = session().await;
+        let holder = writer.session().await;
         let name = if change.contains("p1") { "p" } else { "t" };
         let described = described(&holder, &table("snap_rewrite", name)).await;
         snapshot::open(&holder).await.unwrap();
@@ -66,7 +68,7 @@ async fn a_table_truncated_or_rewritten_behind_the_snapshot_is_noticed_and_not_r
 #[tokio::test]
 async fn a_planned_table_cannot_be_truncated_until_the_snapshot_is_closed() {
     let writer = prepared("snap_hold", "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 1000) i").await;
-    let holder = session().await;
+    let holder = writer.session().await;
     let described = described(&holder, &table("snap_hold", "t")).await;
     snapshot::open(&holder).await.unwrap();
     let request = split::SplitRequest { slices: None, ..slices(1) };
@@ -83,7 +85,7 @@ async fn rows_that_arrive_or_move_while_slices_are_read_change_nothing() {
                  CREATE TABLE h AS SELECT * FROM t";
     let writer = prepared("snap_moving", setup).await;
     for name in ["t", "h"] {
-        let (holder, worker) = (session().await, session().await);
+        let (holder, worker) = (writer.session().await, writer.session().await);
         let described = described(&holder, &table("snap_moving", name)).await;
         let open = snapshot::open(&holder).await.unwrap();
         let planned = split::plan(&holder, &described, &slices(6)).await.unwrap();
@@ -107,7 +109,7 @@ async fn rows_that_arrive_or_move_while_slices_are_read_change_nothing() {
 
 #[tokio::test]
 async fn bytes_in_temporary_files_are_counted_between_two_transactions() {
-    let client = session().await;
+    let client = prepared("snap_temp", "").await;
     let before = snapshot::temp_bytes(&client).await.unwrap();
     client.batch_execute("SET work_mem = '64kB'").await.unwrap();
     client

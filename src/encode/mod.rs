@@ -1,1 +1,6 @@
-//! (being written)
+//! Arrow batches in, Parquet bytes out, with a checksum of every column on the way.
+
+pub mod arrow_schema;
+pub mod checksum;
+pub mod dictionary;
+pub mod parquet;

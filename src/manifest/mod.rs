@@ -1,3 +1,6 @@
 //! The manifest: what a run delivered, in one document that a reader can check.
 
 pub mod model;
+pub mod pointer;
+pub mod read;
+pub mod write;

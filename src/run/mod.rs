@@ -6,7 +6,15 @@
 //!
 //! Nothing in here does I/O, sees a clock, awaits, or knows a driver. A test holds that line.
 
+pub mod decide;
 pub mod event;
 pub mod ids;
+pub mod journal;
 pub mod plan;
 pub mod schema;
+pub mod state;
+pub mod summary;
+
+pub use decide::{Command, Step, decide, next};
+pub use state::RunState;
+pub use summary::RunSummary;

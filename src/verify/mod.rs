@@ -1,1 +1,4 @@
-//! (being written)
+//! Checks of what was delivered.
+
+pub mod parquet;
+pub mod validate;

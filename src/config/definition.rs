@@ -1,0 +1,62 @@
+//! The fingerprint of an export's definition: over everything that decides which rows and bytes come out.
+//!
+//! The canonical text is one line for each item in the order of [`canonical`]: the item's name, a colon, the length of
+//! its value in bytes, a colon, the value, a line feed. The length keeps apart what a separator inside a value would
+//! merge. Tuning, secrets, `skip_empty` and the policies on drift and resume are not in it: changing them between a run
+//! and its resume changes no byte. The source is in it as host, port and database, so that a resume does not add rows
+//! of another server; user and password may be rotated.
+
+use super::{Chunks, Compression, ExportConfig, Host, Selection, SourceConfig};
+use crate::run::ids::Fingerprint;
+use std::fmt::Write;
+
+/// `template` is the destination's path as configured, tokens unresolved: moving the project does not change it.
+pub fn fingerprint(export: &ExportConfig, source: &SourceConfig, template: &str) -> Fingerprint {
+    Fingerprint::of(canonical(export, source, template).as_bytes())
+}
+
+fn canonical(export: &ExportConfig, source: &SourceConfig, template: &str) -> String {
+    let mut text = String::from("rivet definition 1\n");
+    let mut item = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name}:{}:{value}", value.len());
+    };
+    match &source.host {
+        Host::Tcp(host) => item("host", &host.to_ascii_lowercase()),
+        Host::Unix(dir) => item("socket", &dir.to_string_lossy()),
+    }
+    item("port", &source.port.to_string());
+    item("database", &source.database);
+    item("export", &export.name);
+    match &export.selection {
+        Selection::Table { schema, name } => {
+            if let Some(schema) = schema {
+                item("schema", schema);
+            }
+            item("table", name);
+        }
+        Selection::Query(query) => item("query", query),
+    }
+    item("mode", export.mode.name());
+    let Chunks { column, size, count } = &export.chunks;
+    item("chunk_column", column.as_deref().unwrap_or_default());
+    item("chunk_size", &size.map(|n| n.to_string()).unwrap_or_default());
+    item("chunk_count", &count.map(|n| n.to_string()).unwrap_or_default());
+    for (name, column_type) in &export.columns {
+        item("column", name);
+        item("type", &column_type.to_string());
+    }
+    item("format", export.format.name());
+    item("compression", export.compression.name());
+    let level = match export.compression {
+        Compression::Zstd(level) => level.to_string(),
+        Compression::Gzip(level) => level.to_string(),
+        Compression::Snappy | Compression::Lz4 | Compression::None => String::new(),
+    };
+    item("compression_level", &level);
+    item("destination", template);
+    item("max_file_size", &export.max_file_size.to_string());
+    item("row_group_rows", &export.row_group_rows.map(|n| n.to_string()).unwrap_or_default());
+    item("restart_on_resume", if export.restart_on_resume { "yes" } else { "no" });
+    text
+}

@@ -1,0 +1,116 @@
+//! `destination`: where an export's files go, and the tokens in its path.
+
+use super::section::{Field, Section, nearest};
+use super::{Context, DestinationConfig, ExportConfig, Selection};
+use crate::error::Result;
+use std::path::{Path, PathBuf};
+
+const KEYS: &[&str] = &[
+    "type",
+    "path",
+    "bucket",
+    "prefix",
+    "region",
+    "endpoint",
+    "credentials_file",
+    "access_key_env",
+    "secret_key_env",
+    "session_token_env",
+    "aws_profile",
+    "account_name",
+    "account_key_env",
+    "sas_token_env",
+    "allow_anonymous",
+];
+const TOKENS: &[&str] = &["date", "export", "table", "run_id"];
+
+pub fn read(context: &Context<'_>, field: &Field<'_>) -> Result<DestinationConfig> {
+    let section = field.section(KEYS)?;
+    let kind = section.required("type")?;
+    let local = kind.word(&[("local", true), ("s3", false), ("gcs", false), ("azure", false), ("stdout", false)])?;
+    if !local {
+        let what = "names a store that this version does not write to";
+        return Err(kind.unsupported(what, "`local` is what it writes to; copy or mount the directory from there."));
+    }
+    let path = section.required("path")?;
+    refuse_keys_of_other_stores(&section)?;
+    check_tokens(&path)?;
+    Ok(DestinationConfig { path: context.beside(path.text()?) })
+}
+
+fn refuse_keys_of_other_stores(section: &Section<'_>) -> Result<()> {
+    match section.entries().find(|(key, _)| !matches!(*key, "type" | "path")) {
+        Some((_, field)) => Err(field.invalid("belongs to another type of destination than `local`")),
+        None => Ok(()),
+    }
+}
+
+fn check_tokens(field: &Field<'_>) -> Result<()> {
+    let mut rest = field.text()?;
+    while let Some(at) = rest.find(['{', '}']) {
+        if rest[at..].starts_with('}') {
+            return Err(field.invalid("has a `}` without a `{`"));
+        }
+        let inner = &rest[at + 1..];
+        let Some(end) = inner.find('}') else { return Err(field.invalid("has a `{` without a `}`")) };
+        let token = &inner[..end];
+        if token == "partition" {
+            let what = "divides by `{partition}`, which this version cannot do yet";
+            return Err(field.unsupported(what, "Take the token and `partition_by` out."));
+        }
+        if !TOKENS.contains(&token) {
+            let error = field.invalid("has a token that is not known");
+            return Err(match nearest(token, TOKENS.iter().copied()) {
+                Some(near) => error.with_hint(format!("Did you mean `{{{near}}}`?")),
+                None => error.with_hint("Known tokens: {date}, {export}, {table}, {run_id}."),
+            });
+        }
+        rest = &inner[end + 1..];
+    }
+    Ok(())
+}
+
+/// Where a run writes: `(root, prefix)`, both absolute.
+///
+/// `root` is the configured path with its tokens resolved, `prefix` the directory of this run under it, `root/run_id`.
+/// A path that names `{run_id}` itself already is one directory for each run: both are the same then.
+///
+/// `date` is the UTC date of the run's planning, `YYYY-MM-DD`. Called once for a run; the journal keeps the answer.
+pub fn resolve_destination(export: &ExportConfig, run_id: &str, date: &str) -> (PathBuf, PathBuf) {
+    let template = export.destination.path.to_string_lossy();
+    let table = match &export.selection {
+        Selection::Table { name, .. } => file_name(name),
+        Selection::Query(_) => export.name.clone(),
+    };
+    // In one pass, so that a name that happens to look like a token stays what it is.
+    let mut resolved = String::with_capacity(template.len() + run_id.len());
+    let mut rest = &*template;
+    let mut names_run = false;
+    while let Some((before, inner)) = rest.split_once('{') {
+        resolved.push_str(before);
+        let (token, after) = inner.split_once('}').unwrap_or((inner, ""));
+        match token {
+            "date" => resolved.push_str(date),
+            "export" => resolved.push_str(&export.name),
+            "table" => resolved.push_str(&table),
+            "run_id" => {
+                names_run = true;
+                resolved.push_str(run_id);
+            }
+            // The directory of the configuration file may hold braces of its own.
+            other => resolved.push_str(&format!("{{{other}}}")),
+        }
+        rest = after;
+    }
+    resolved.push_str(rest);
+    let root = PathBuf::from(resolved);
+    let prefix = if names_run { root.clone() } else { root.join(run_id) };
+    (root, prefix)
+}
+
+/// A table's name as one component of a path, whatever characters the name holds.
+fn file_name(name: &str) -> String {
+    let safe = |c: char| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };
+    let name: String = name.chars().map(safe).collect();
+    if Path::new(&name).file_name().is_some_and(|n| n == name.as_str()) { name } else { format!("_{name}") }
+}

@@ -1,0 +1,349 @@
+//! One part: Arrow batches in, one Parquet file out.
+//!
+//! Works on the level below parquet's `ArrowWriter`, because two decisions are ours: row groups close by their encoded
+//! bytes, and each column has a dictionary only while it pays ([`super::dictionary`]).
+
+use super::arrow_schema::arrow_schema;
+use super::checksum::ColumnSums;
+use super::dictionary;
+use crate::config::model::Compression;
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::schema::Schema;
+use ::parquet::arrow::arrow_writer::{
+    ArrowColumnWriter, ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves,
+};
+use ::parquet::basic::{self, Encoding, GzipLevel, PageType, ZstdLevel};
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
+use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::types::ColumnPath;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+use std::io::{self, BufWriter, Write};
+
+/// Bytes collected before the sink is written to. Pages are smaller than this on narrow tables.
+const SINK_BUFFER: usize = 512 * 1024;
+
+/// Encoded bytes of one column after which a page is closed.
+const PAGE_BYTES: usize = 1024 * 1024;
+
+/// No row group has more rows than this, however well they compress: readers hold a group's columns at once.
+const MAX_GROUP_ROWS: usize = 1024 * 1024;
+
+/// A batch of more bytes than this is encoded in pieces, so that a row group can close between them.
+const PIECE_BYTES: usize = 4 * 1024 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParquetOptions {
+    pub compression: Compression,
+    /// Rows of a row group; `None` = by bytes alone.
+    pub row_group_rows: Option<usize>,
+    /// Encoded bytes after which a row group closes. This is also about what an encoder holds in memory.
+    pub row_group_bytes: usize,
+}
+
+impl Default for ParquetOptions {
+    fn default() -> Self {
+        ParquetOptions { compression: Compression::Zstd(1), row_group_rows: None, row_group_bytes: 16 * 1024 * 1024 }
+    }
+}
+
+/// What became of the batches of a part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedPart {
+    pub rows: u64,
+    pub row_groups: u32,
+    /// One for each column, in order: see [`super::checksum`].
+    pub column_checksums: Vec<u64>,
+}
+
+pub struct PartEncoder<W: Write + Send> {
+    file: SerializedFileWriter<Sink<W>>,
+    schema: SchemaRef,
+    options: ParquetOptions,
+    /// Path of each column's only leaf.
+    paths: Vec<ColumnPath>,
+    encodings: Encodings,
+    group: Option<RowGroup>,
+    sums: ColumnSums,
+    rows: u64,
+}
+
+/// Collects pages into large writes. Empty once the part is finished: a finished file writer hands its sink out no other
+/// way.
+struct Sink<W: Write>(Option<BufWriter<W>>);
+
+impl<W: Write> Write for Sink<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.as_mut().map_or(Err(io::ErrorKind::BrokenPipe.into()), |sink| sink.write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.as_mut().map_or(Ok(()), BufWriter::flush)
+    }
+}
+
+/// How the columns of the coming row groups are encoded.
+enum Encodings {
+    /// No row has been seen.
+    Undecided,
+    Decided {
+        dictionaries: Vec<bool>,
+        factory: ArrowRowGroupWriterFactory,
+    },
+}
+
+struct RowGroup {
+    columns: Vec<ArrowColumnWriter>,
+    rows: usize,
+}
+
+impl<W: Write + Send> PartEncoder<W> {
+    /// Begins a file for rows of `schema`. `metadata` goes into the footer, key by key.
+    ///
+    /// # Errors
+    /// `ConfigInvalid` for a compression level that the codec does not have, `SourceUnsupported` for a schema without
+    /// columns, and whatever the sink reports.
+    pub fn new(
+        sink: W,
+        schema: &Schema,
+        options: &ParquetOptions,
+        metadata: Vec<(String, String)>,
+    ) -> Result<PartEncoder<W>> {
+        if schema.columns.is_empty() {
+            return Err(Error::new(ErrorKind::SourceUnsupported, "a Parquet file needs at least one column"));
+        }
+        let arrow = arrow_schema(schema);
+        let metadata = metadata.into_iter().map(|(key, value)| KeyValue::new(key, value)).collect();
+        let properties = properties(options)?.set_key_value_metadata(Some(metadata)).build();
+        let sink = Sink(Some(BufWriter::with_capacity(SINK_BUFFER, sink)));
+        let (file, _) = writer(sink, &arrow, properties)?;
+        let paths = file.schema_descr().columns().iter().map(|leaf| leaf.path().clone()).collect();
+        Ok(PartEncoder {
+            file,
+            schema: arrow,
+            options: options.clone(),
+            paths,
+            encodings: Encodings::Undecided,
+            group: None,
+            sums: ColumnSums::new(schema.columns.len()),
+            rows: 0,
+        })
+    }
+
+    /// Encodes the rows of `batch`, whose columns are those of the schema; field names and metadata are not looked at.
+    ///
+    /// # Errors
+    /// `Internal`, when the batch is of another shape; `SourceValue`, when a required column holds a NULL; whatever the
+    /// sink reports. The encoder is of no use afterwards.
+    pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        self.check(batch)?;
+        self.sums.add(batch)?;
+        let mut rest = batch.clone();
+        while rest.num_rows() > 0 {
+            let piece = rest.num_rows().min(self.room(&rest));
+            self.write_piece(&rest.slice(0, piece))?;
+            rest = rest.slice(piece, rest.num_rows() - piece);
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    /// Bytes of the file so far: what was flushed, and an estimate of the row group in progress.
+    pub fn encoded_bytes(&self) -> u64 {
+        let in_progress: usize = self.columns().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        (self.file.bytes_written() + in_progress) as u64
+    }
+
+    /// Bytes held in memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.columns().map(ArrowColumnWriter::memory_size).sum::<usize>() + SINK_BUFFER
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Writes what is left and the footer, and gives the sink back.
+    ///
+    /// # Errors
+    /// Whatever the sink reports.
+    pub fn finish(mut self) -> Result<(W, EncodedPart)> {
+        self.close_group()?;
+        let row_groups = self.file.finish().map_err(parquet_error)?.num_row_groups() as u32;
+        let buffered = self.file.inner_mut().0.take();
+        let buffered = buffered.ok_or_else(|| Error::new(ErrorKind::Internal, "a part's sink was taken twice"))?;
+        let sink = buffered.into_inner().map_err(|error| sink_error(error.into_error()))?;
+        Ok((sink, EncodedPart { rows: self.rows, row_groups, column_checksums: self.sums.into_sums() }))
+    }
+
+    fn check(&self, batch: &RecordBatch) -> Result<()> {
+        let columns = batch.columns();
+        if columns.len() != self.schema.fields().len() {
+            let what = format!("a batch of {} columns for a file of {}", columns.len(), self.schema.fields().len());
+            return Err(Error::new(ErrorKind::Internal, what));
+        }
+        for (field, column) in self.schema.fields().iter().zip(columns) {
+            let name = field.name();
+            if !field.data_type().equals_datatype(column.data_type()) {
+                let what = format!("column {name:?} holds {} and its file {}", column.data_type(), field.data_type());
+                return Err(Error::new(ErrorKind::Internal, what));
+            }
+            if !field.is_nullable() && column.null_count() > 0 {
+                let what = format!("column {name:?} is declared NOT NULL and the server sent a NULL");
+                return Err(Error::new(ErrorKind::SourceValue, what));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of `batch` that may be encoded before the row group's limits are looked at again. At least one.
+    fn room(&self, batch: &RecordBatch) -> usize {
+        let bytes = batch.get_array_memory_size().max(1);
+        let by_bytes = (batch.num_rows() as u128 * PIECE_BYTES as u128 / bytes as u128) as usize;
+        let begun = self.group.as_ref().map_or(0, |group| group.rows);
+        by_bytes.min(self.max_group_rows() - begun).max(1)
+    }
+
+    fn max_group_rows(&self) -> usize {
+        self.options.row_group_rows.unwrap_or(MAX_GROUP_ROWS).max(1)
+    }
+
+    fn write_piece(&mut self, piece: &RecordBatch) -> Result<()> {
+        if matches!(self.encodings, Encodings::Undecided) {
+            let dictionaries = self.judge(piece)?;
+            self.encodings = self.decide(dictionaries)?;
+        }
+        let index = self.file.flushed_row_groups().len();
+        let group = match (&mut self.group, &self.encodings) {
+            (Some(group), _) => group,
+            (vacant, Encodings::Decided { factory, .. }) => {
+                let columns = factory.create_column_writers(index).map_err(parquet_error)?;
+                vacant.insert(RowGroup { columns, rows: 0 })
+            }
+            (_, Encodings::Undecided) => return Err(Error::new(ErrorKind::Internal, "encodings were never decided")),
+        };
+        for ((field, array), column) in self.schema.fields().iter().zip(piece.columns()).zip(&mut group.columns) {
+            for leaf in compute_leaves(field, array).map_err(parquet_error)? {
+                column.write(&leaf).map_err(parquet_error)?;
+            }
+        }
+        group.rows += piece.num_rows();
+        let full = group.rows >= self.max_group_rows() || self.is_full();
+        if full { self.close_group() } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        let encoded: usize = self.columns().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
+        let held: usize = self.columns().map(ArrowColumnWriter::memory_size).sum();
+        // Dictionaries and unfinished pages are held in forms larger than what they will be encoded to.
+        encoded >= self.options.row_group_bytes
+            || held >= self.options.row_group_bytes + self.options.row_group_bytes / 2
+    }
+
+    fn columns(&self) -> impl Iterator<Item = &ArrowColumnWriter> {
+        self.group.iter().flat_map(|group| &group.columns)
+    }
+
+    fn close_group(&mut self) -> Result<()> {
+        let Some(group) = self.group.take() else { return Ok(()) };
+        let mut row_group = self.file.next_row_group().map_err(parquet_error)?;
+        for column in group.columns {
+            let chunk = column.close().map_err(parquet_error)?;
+            chunk.append_to_row_group(&mut row_group).map_err(parquet_error)?;
+        }
+        row_group.close().map_err(parquet_error)?;
+        self.learn()
+    }
+
+    /// Which columns get a dictionary in the first row group, by a look at its first rows.
+    fn judge(&self, first: &RecordBatch) -> Result<Vec<bool>> {
+        let row_bytes = (first.get_array_memory_size() / first.num_rows().max(1)).max(1);
+        // Encoding makes rows about a third of their size, give or take: only the order of magnitude matters.
+        let group_rows = (3 * self.options.row_group_bytes / row_bytes).clamp(1, self.max_group_rows());
+        first.columns().iter().map(|column| dictionary::pays(column, group_rows)).collect()
+    }
+
+    /// Drops dictionaries that the writer gave up while it wrote the group before.
+    fn learn(&mut self) -> Result<()> {
+        let Encodings::Decided { dictionaries, .. } = &self.encodings else { return Ok(()) };
+        let Some(written) = self.file.flushed_row_groups().last() else { return Ok(()) };
+        let kept: Vec<bool> = dictionaries
+            .iter()
+            .zip(written.columns())
+            .map(|(&dictionary, chunk)| dictionary && !gave_up_its_dictionary(chunk))
+            .collect();
+        if &kept != dictionaries {
+            self.encodings = self.decide(kept)?;
+        }
+        Ok(())
+    }
+
+    fn decide(&self, dictionaries: Vec<bool>) -> Result<Encodings> {
+        let mut builder = properties(&self.options)?;
+        for (path, &dictionary) in self.paths.iter().zip(&dictionaries) {
+            builder = builder.set_column_dictionary_enabled(path.clone(), dictionary);
+        }
+        // A factory takes its properties from a file, so this one is written nowhere.
+        let (_, factory) = writer(io::sink(), &self.schema, builder.build())?;
+        Ok(Encodings::Decided { dictionaries, factory })
+    }
+}
+
+fn gave_up_its_dictionary(chunk: &ColumnChunkMetaData) -> bool {
+    let pages = chunk.page_encoding_stats().map(Vec::as_slice).unwrap_or_default();
+    pages.iter().any(|pages| pages.page_type != PageType::DICTIONARY_PAGE && pages.encoding != Encoding::RLE_DICTIONARY)
+}
+
+/// A file and the factory of its column writers, with Arrow's own schema in the footer so that readers of Arrow get
+/// the types back to the letter.
+fn writer<S: Write + Send>(
+    sink: S,
+    schema: &SchemaRef,
+    properties: WriterProperties,
+) -> Result<(SerializedFileWriter<S>, ArrowRowGroupWriterFactory)> {
+    let options = ArrowWriterOptions::new().with_properties(properties).with_schema_root("rivet".to_owned());
+    ArrowWriter::try_new_with_options(sink, schema.clone(), options)
+        .and_then(ArrowWriter::into_serialized_writer)
+        .map_err(parquet_error)
+}
+
+fn properties(options: &ParquetOptions) -> Result<WriterPropertiesBuilder> {
+    Ok(WriterProperties::builder()
+        .set_created_by(concat!("rivet ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(compression(options.compression)?)
+        .set_statistics_enabled(EnabledStatistics::Page)
+        .set_data_page_size_limit(PAGE_BYTES)
+        .set_dictionary_page_size_limit(2 * dictionary::PAGE_LIMIT)
+        // Row groups are closed here, not there.
+        .set_max_row_group_row_count(None))
+}
+
+fn compression(compression: Compression) -> Result<basic::Compression> {
+    let wrong = |error: ParquetError| {
+        Error::new(ErrorKind::ConfigInvalid, format!("compression level of {}: {error}", compression.name()))
+    };
+    Ok(match compression {
+        Compression::Zstd(level) => basic::Compression::ZSTD(ZstdLevel::try_new(level).map_err(wrong)?),
+        Compression::Gzip(level) => basic::Compression::GZIP(GzipLevel::try_new(level).map_err(wrong)?),
+        Compression::Snappy => basic::Compression::SNAPPY,
+        Compression::Lz4 => basic::Compression::LZ4_RAW,
+        Compression::None => basic::Compression::UNCOMPRESSED,
+    })
+}
+
+/// A failure of the sink keeps its class (a full disk, say); anything else means that the encoder was used wrongly.
+fn parquet_error(error: ParquetError) -> Error {
+    match error {
+        ParquetError::External(inner) => match inner.downcast::<io::Error>() {
+            Ok(io) => sink_error(*io),
+            Err(other) => Error::new(ErrorKind::Internal, format!("encoding Parquet: {other}")),
+        },
+        other => Error::new(ErrorKind::Internal, format!("encoding Parquet: {other}")),
+    }
+}
+
+fn sink_error(error: io::Error) -> Error {
+    crate::destination::classify(error)
+}

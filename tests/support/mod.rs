@@ -1,0 +1,17 @@
+//! What the integration tests stand on: a private PostgreSQL, the built binary, and readers that are not ours.
+//!
+//! * [`database::Database`]: a fresh database in a cluster that lives as long as the test run.
+//! * [`cluster::OwnCluster`]: a cluster of a test's own, to restart and to kill.
+//! * [`rivet::Scratch`] and [`rivet::Rivet`]: a directory with a `rivet.yaml`, and the binary run in it.
+//! * [`oracle`]: the server's own rows against what DuckDB and pyarrow read in the files.
+//!
+//! Nothing here skips. What is missing is an error that says what to install.
+
+// Each test binary uses its own share of this.
+#![allow(dead_code)]
+
+pub mod cluster;
+pub mod database;
+pub mod files;
+pub mod oracle;
+pub mod rivet;

@@ -1,0 +1,269 @@
+//! The house rules that a compiler does not know.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files under a directory of the repository whose names end in one of `endings`, relative to the root, sorted.
+fn files(dir: &str, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(dir)];
+    while let Some(dir) = open.pop() {
+        let Ok(entries) = fs::read_dir(&dir) else { continue };
+        for entry in entries {
+            let path = entry.expect("a directory of the repository can be listed").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if endings.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
+                found.push(path.strip_prefix(root()).expect("it lies under the root").to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// A line of code with its number; comments are gone, and so is everything from the unit tests on, which stand last.
+fn code(text: &str) -> Vec<(usize, &str)> {
+    text.lines()
+        .take_while(|line| line.trim() != "#[cfg(test)]")
+        .enumerate()
+        .map(|(i, line)| (i + 1, line.split(" // ").next().unwrap_or(line)))
+        .filter(|(_, line)| !line.trim_start().starts_with("//"))
+        .collect()
+}
+
+/// Every place in `paths` where `wrong` finds something, as `file:line: what`.
+fn findings(paths: Vec<PathBuf>, wrong: impl Fn(&Path, &str) -> Option<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in paths {
+        for (number, line) in code(&read(&path)) {
+            if let Some(what) = wrong(&path, line) {
+                found.push(format!("{}:{number}: {what}: {}", path.display(), line.trim()));
+            }
+        }
+    }
+    found
+}
+
+#[track_caller]
+fn assert_none(found: Vec<String>) {
+    assert!(found.is_empty(), "{} found:\n{}", found.len(), found.join("\n"));
+}
+
+/// The words of a line of code, split at everything that cannot stand in an identifier.
+fn identifiers(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+#[test]
+fn the_core_does_no_input_or_output_and_knows_no_clock_no_runtime_and_no_driver() {
+    let banned = [
+        "tokio",
+        "sled::",
+        "std::fs",
+        "std::io",
+        "std::net",
+        "std::env",
+        "std::process",
+        "std::thread",
+        "std::time",
+        "Instant",
+        "SystemTime",
+        "fastrand",
+        "rand::",
+        "tokio_postgres",
+        "arrow::",
+        "parquet::",
+        "rustix",
+        "jiff",
+        "async ",
+        ".await",
+        "crate::source",
+        "crate::encode",
+        "crate::destination",
+        "crate::engine",
+        "crate::journal",
+        "crate::cli",
+        "crate::config",
+        "crate::failpoint",
+    ];
+    let core = files("src/run", &[".rs"]);
+    assert!(core.len() >= 6, "the core lies in src/run");
+    assert_none(findings(core, |_, line| {
+        banned.iter().find(|word| line.contains(**word)).map(|word| format!("the core names `{word}`"))
+    }));
+}
+
+#[test]
+fn one_file_names_the_storage_engine() {
+    assert_none(findings(files("src", &[".rs"]), |path, line| {
+        let names = line.contains("sled::") || line.trim_start().starts_with("use sled");
+        (names && path != Path::new("src/journal/sled_store.rs")).then(|| "names sled".to_owned())
+    }));
+}
+
+#[test]
+fn nothing_outside_the_tests_gives_up_without_stating_the_invariant() {
+    // The failpoints exist for the tests alone, and misuse there is a mistake in a test.
+    let mut paths = files("src", &[".rs"]);
+    paths.retain(|path| path != Path::new("src/failpoint.rs"));
+    assert_none(findings(paths, |_, line| {
+        for word in ["todo!", "unimplemented!", "dbg!", ".unwrap()", ".unwrap_err()", "unreachable!()", "panic!()"] {
+            if line.contains(word) {
+                return Some(format!("`{word}`"));
+            }
+        }
+        // A message of two words or fewer states nothing.
+        let message = line.split_once(".expect(\"")?.1.split('"').next()?;
+        (message.split(' ').count() < 3).then(|| format!("`expect({message:?})` states no invariant"))
+    }));
+}
+
+#[test]
+fn only_the_command_line_prints() {
+    assert_none(findings(files("src", &[".rs"]), |path, line| {
+        let prints = identifiers(line).any(|word| ["println", "print", "eprintln", "eprint"].contains(&word));
+        let allowed = path.starts_with("src/cli") || path == Path::new("src/main.rs");
+        (prints && line.contains('!') && !allowed).then(|| "prints".to_owned())
+    }));
+}
+
+#[test]
+fn names_say_what_a_thing_is() {
+    assert_none(findings(files("src", &[".rs"]), |_, line| {
+        // Names of other libraries are theirs.
+        let line = line.replace("futures_util", "").replace("arrow::util", "").replace("tokio_util", "");
+        let vague = |word: &str| {
+            ["Manager", "Helper", "Handler", "Util"].iter().any(|vague| word.contains(vague))
+                || word.split('_').any(|piece| {
+                    ["manager", "helper", "helpers", "handler", "handlers", "util", "utils"].contains(&piece)
+                })
+        };
+        identifiers(&line).find(|word| vague(word)).map(|word| format!("`{word}`"))
+    }));
+    let vague_files: Vec<String> = files("src", &[".rs"])
+        .into_iter()
+        .filter(|path| {
+            let path = path.to_string_lossy().to_lowercase();
+            ["util", "helper", "manager", "handler", "misc", "common"].iter().any(|word| path.contains(word))
+        })
+        .map(|path| path.display().to_string())
+        .collect();
+    assert_none(vague_files);
+}
+
+#[test]
+fn no_file_is_longer_than_a_person_reads_in_one_go() {
+    let mut long = Vec::new();
+    for path in [files("src", &[".rs"]), files("tests", &[".rs", ".py"])].concat() {
+        let lines = read(&path).lines().count();
+        if lines > 700 {
+            long.push(format!("{} has {lines} lines", path.display()));
+        }
+    }
+    assert_none(long);
+}
+
+#[test]
+fn every_test_runs() {
+    let attribute = concat!("#[ign", "ore");
+    assert_none(findings([files("src", &[".rs"]), files("tests", &[".rs"])].concat(), |_, line| {
+        line.contains(attribute).then(|| "an ignored test".to_owned())
+    }));
+}
+
+/// What people wrote: code, tests, scripts, documents. Not the lock file, which names where packages come from.
+fn texts() -> Vec<PathBuf> {
+    let endings = [".rs", ".md", ".toml", ".py", ".sh", ".sql", ".yaml", ".yml"];
+    let mut paths = [files("src", &endings), files("tests", &endings), files("docs", &endings)].concat();
+    paths.extend(files("tools", &[""]));
+    paths.extend(files(".ci", &[""]));
+    for name in ["README.md", "CHANGELOG.md", "Cargo.toml", "deny.toml"] {
+        paths.push(PathBuf::from(name));
+    }
+    paths
+}
+
+#[test]
+fn no_package_registry_is_named() {
+    let hosts = [
+        concat!("crates", ".io"),
+        concat!("docs", ".rs/"),
+        concat!("pypi", ".org"),
+        concat!("npmjs", ".com"),
+        concat!("lib", ".rs/"),
+    ];
+    let mut found = Vec::new();
+    for path in texts() {
+        let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
+        for host in hosts {
+            if text.contains(host) {
+                found.push(format!("{} names {host}", path.display()));
+            }
+        }
+    }
+    assert_none(found);
+}
+
+#[test]
+fn every_document_that_is_referred_to_exists() {
+    let mut dangling = Vec::new();
+    for path in texts() {
+        let Ok(text) = fs::read_to_string(root().join(&path)) else { continue };
+        let pieces = text.split(|c: char| !(c.is_alphanumeric() || "/._-".contains(c)));
+        for piece in pieces.map(|piece| piece.trim_matches('.')) {
+            let document = piece.starts_with("docs/") && piece.ends_with(".md");
+            if document && !root().join(piece).exists() {
+                dangling.push(format!("{} refers to {piece}", path.display()));
+            }
+        }
+        // Decisions refer to each other by file name alone.
+        if path.starts_with("docs") {
+            let folder = root().join(&path).parent().expect("a file lies in a folder").to_owned();
+            for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+                let local = !link.is_empty() && !link.contains("://");
+                if local && !folder.join(link).exists() {
+                    dangling.push(format!("{} links to {link}", path.display()));
+                }
+            }
+        }
+    }
+    assert_none(dangling);
+}
+
+#[test]
+fn the_top_level_holds_what_belongs_there_and_nothing_else() {
+    let expected = [
+        ".ci",
+        ".gitignore",
+        "CHANGELOG.md",
+        "Cargo.lock",
+        "Cargo.toml",
+        "LICENSE",
+        "README.md",
+        "deny.toml",
+        "docs",
+        "fuzz",
+        "rustfmt.toml",
+        "src",
+        "tests",
+        "tools",
+    ];
+    // Left by version control and by builds; none of them is kept.
+    let by_products = [".git", "target", "bench-data", ".rivet"];
+    let mut present: Vec<String> = fs::read_dir(root())
+        .expect("the repository can be listed")
+        .map(|entry| entry.expect("the repository can be listed").file_name().to_string_lossy().into_owned())
+        .filter(|name| !by_products.contains(&name.as_str()))
+        .collect();
+    present.sort();
+    assert_eq!(present, expected);
+}
