@@ -185,7 +185,10 @@ fn each_mistake_has_its_code_its_place_and_a_word_that_helps() {
         let said = format!("{} {}", error.what(), error.hint());
         let is_sentence = error.hint().ends_with(['.', '?']);
         if error.kind() != *kind || place(&error) != *at || !said.contains(word) || !is_sentence {
-            wrong.push(format!("{text}\n  wanted {kind:?} at {at:?} with {word:?}\n  got {error}\n  hint {}\n", error.hint()));
+            wrong.push(format!(
+                "{text}\n  wanted {kind:?} at {at:?} with {word:?}\n  got {error}\n  hint {}\n",
+                error.hint()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -234,7 +237,9 @@ fn a_value_that_was_filled_in_is_never_shown() {
 fn tells_nothing(secret: &str) -> Result<(), TestCaseError> {
     let quoted = format!("'{}'", secret.replace('\'', "''"));
     let structured = |password: &str, rest: &str| {
-        format!("source:\n  type: postgres\n  host: localhost\n  user: u\n  database: d\n  password: {password}\n{rest}{EXPORT}")
+        format!(
+            "source:\n  type: postgres\n  host: localhost\n  user: u\n  database: d\n  password: {password}\n{rest}{EXPORT}"
+        )
     };
     let url = |url: &str| format!("source:\n  type: postgres\n  url: {url}\n{EXPORT}");
     let texts = [

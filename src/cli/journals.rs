@@ -4,7 +4,7 @@ use super::state_dir::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::reader::{self, ExportJournal};
 use crate::run::RunSummary;
-use crate::run::event::{Event, Recorded};
+use crate::run::event::Recorded;
 use std::path::PathBuf;
 
 /// Where to read: a journal that is named, or those of a state directory.
@@ -49,9 +49,8 @@ pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, V
             match journal.records(extent.run) {
                 Ok(records) => {
                     let summary = RunSummary::from_events(&records);
-                    let live = journal.live.is_some()
-                        && Some(extent.run) == journal.last_run()
-                        && summary.status == "running";
+                    let live =
+                        journal.live.is_some() && Some(extent.run) == journal.last_run() && summary.status == "running";
                     runs.push(Run { journal, records, summary, live });
                 }
                 Err(error) => unreadable.push((journal.export.clone(), error)),
@@ -80,13 +79,5 @@ pub fn find<'a>(journals: &'a [ExportJournal], run_id: &str) -> Result<Run<'a>> 
     match crate::config::nearest(run_id, known.iter().map(String::as_str)) {
         Some(near) => Err(error.with_hint(format!("Did you mean {near}?"))),
         None => Err(error),
-    }
-}
-
-/// The first event of a run.
-pub fn planned(records: &[Recorded]) -> Option<&crate::run::event::RunPlanned> {
-    match &records.first()?.event {
-        Event::RunPlanned(planned) => Some(planned),
-        _ => None,
     }
 }

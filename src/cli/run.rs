@@ -100,7 +100,7 @@ pub fn watched<T>(style: Style, work: impl FnOnce(&Runtime, &Sender<Notice>, &St
     engine::stop::on_signals(runtime.handle(), &stop)?;
     let (sender, receiver) = channel();
     let done = std::thread::scope(|scope| {
-        scope.spawn(|| progress::follow(&receiver, style));
+        scope.spawn(move || progress::follow(&receiver, style));
         let done = work(&runtime, &sender, &stop);
         // The watcher ends with the last sender.
         drop(sender);

@@ -37,7 +37,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     } else if runs.is_empty() {
         errors::tell("No runs yet.\n");
     } else {
-        out.line(&table(&runs).to_string());
+        out.line(&table(&runs).trim_fmt());
     }
     out.flush();
     report(&problems, args.json);
@@ -57,9 +57,7 @@ pub fn report(problems: &[(&str, &Error)], json: bool) {
 /// `{"runs":[…],"live":[…],"problems":[…]}`: summaries, ids of those that a process works on, and what is unreadable.
 pub fn json(runs: &[Run<'_>], problems: &[(&str, &Error)]) -> serde_json::Value {
     let live: Vec<_> = runs.iter().filter(|run| run.live).map(|run| &run.summary.run_id).collect();
-    let problem = |(export, error): &(&str, &Error)| {
-        json!({"export": export, "code": error.code(), "message": error.what(), "hint": error.hint()})
-    };
+    let problem = |(export, error): &(&str, &Error)| json!({"export": export, "code": error.code(), "message": error.what(), "hint": error.hint()});
     json!({
         "runs": runs.iter().map(|run| &run.summary).collect::<Vec<_>>(),
         "live": live,
@@ -68,7 +66,7 @@ pub fn json(runs: &[Run<'_>], problems: &[(&str, &Error)]) -> serde_json::Value 
 }
 
 /// A run whose process ended without a word is not running.
-pub fn status(run: &Run<'_>) -> &str {
+pub fn status<'a>(run: &'a Run<'_>) -> &'a str {
     match run.summary.status.as_str() {
         "running" if !run.live => "killed",
         status => status,
@@ -77,7 +75,7 @@ pub fn status(run: &Run<'_>) -> &str {
 
 fn table(runs: &[Run<'_>]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["run", "status", "started (UTC)", "rows", "files", "size", "took"]);
     for run in runs {
         let summary = &run.summary;
