@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long = "param", value_name = "KEY=VALUE")]
     params: Vec<String>,
 
-    /// Read the files back before they are published
+    /// Check the published files against their manifest
     #[arg(long)]
     validate: bool,
 
