@@ -14,7 +14,6 @@ use super::contained::{Ended, bounded};
 use super::head::{self, Head, Mark, Witness};
 use super::recover::{self, Recovery, Scan};
 use super::sled_store::{self, OpenError, SledStore};
-use super::store::Store;
 use crate::error::{Error, ErrorKind, Result};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
@@ -218,7 +217,7 @@ fn refuse_missing_log(paths: &Paths, witness: &Witness) -> Result<()> {
 
 /// Two writers can hold two files of the name LOCK, when somebody removed the first. The engine's own lock on its data
 /// file then keeps the second one out.
-fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
+pub fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
     let data = match File::open(sled_store::data_file(&paths.log())) {
         Ok(data) => data,
         Err(_) => return Ok(()),
@@ -237,14 +236,14 @@ fn engine_busy(dir: &Path) -> Error {
     Error::new(ErrorKind::JournalBusy, format!("the journal {} is held by another process", dir.display()))
 }
 
-enum Attempt {
+pub enum Attempt {
     Opened(SledStore, Scan),
     /// The engine could not open the directory. Why, in a few words.
     Failed(String),
 }
 
 /// Opens and scans on a thread of its own, within bounds.
-fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
+pub fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
     let path = log.to_owned();
     let work = move || -> Result<Result<(SledStore, Scan), OpenError>> {
         let store = match SledStore::open(&path) {
@@ -376,19 +375,6 @@ pub fn unwritable(path: &Path, what: &str, error: io::Error) -> Error {
     Error::new(ErrorKind::JournalUnwritable, format!("{} {what}: {error}", path.display())).with_source(error)
 }
 
-fn unopenable(log: &Path, why: &str) -> Error {
+pub fn unopenable(log: &Path, why: &str) -> Error {
     Error::new(ErrorKind::JournalUnopenable, format!("the log {} cannot be opened: {why}", log.display()))
-}
-
-/// A store in memory with everything that a verified one on disk holds.
-pub fn load(store: &dyn Store) -> io::Result<super::memory_store::MemoryStore> {
-    let mut memory = super::memory_store::MemoryStore::default();
-    store.scan(&[], None, &mut |key, value| {
-        if let Ok(key) = key.try_into() {
-            // Keys of a store are unique.
-            let _ = memory.insert_if_absent(super::store::Key(key), value);
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    Ok(memory)
 }

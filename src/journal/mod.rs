@@ -15,9 +15,13 @@ mod costs;
 mod disk;
 pub mod envelope;
 mod head;
+pub mod jsonl;
 mod lock;
 mod memory_store;
+pub mod reader;
 mod recover;
+#[cfg(test)]
+mod recovery_table;
 mod sled_store;
 mod store;
 pub mod wire;
@@ -220,6 +224,30 @@ impl Journal {
         let text = format!("{status}\n");
         disk::replace_file(&paths.status(), text.as_bytes(), false)
             .map_err(|error| disk::unwritable(&paths.status(), "cannot be written", error))
+    }
+
+    /// Fills a new journal with the events of another, as they are, durably. What was verified on the way in needs no
+    /// second look here; the next open takes it anyway.
+    fn adopt(mut self, anchor: Anchor, events: &dyn Store, tip: Mark) -> Result<()> {
+        debug_assert_eq!(self.tip, Mark::GENESIS, "only a new journal adopts");
+        let filled = (move || -> io::Result<()> {
+            let (mut failed, store) = (Ok(()), &mut self.store);
+            if anchor.run.0 > 0 {
+                store.insert_if_absent(Key::ANCHOR, &recover::anchor_value(anchor))?;
+            }
+            events.scan(&recover::first_key_kept(anchor).0, None, &mut |key, value| {
+                let Ok(key) = key.try_into() else { return ControlFlow::Continue(()) };
+                failed = store.insert_if_absent(Key(key), value).map(drop);
+                if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?;
+            failed?;
+            store.flush()?;
+            store.sync()?;
+            self.head.write(tip)
+        })();
+        filled.map_err(|error| {
+            Error::new(ErrorKind::JournalIo, format!("events could not be journaled: {error}")).with_source(error)
+        })
     }
 
     /// The event with its place, and the bytes that say so.

@@ -63,6 +63,12 @@ pub struct Anchor {
 
 impl Anchor {
     pub const GENESIS: Anchor = Anchor { run: RunOrdinal(0), mark: Mark::GENESIS };
+
+    /// Whether an anchor can stand after this event: within bounds that no journal reaches, so that counting on from
+    /// here cannot overflow.
+    pub fn is_possible(run: RunOrdinal, seq: EventSeq) -> bool {
+        (1..1 << 30).contains(&run.0) && (1..1 << 60).contains(&seq.0)
+    }
 }
 
 /// What the log holds after its last whole event.
@@ -333,33 +339,34 @@ fn read_anchor(value: &[u8]) -> Result<Anchor> {
     if header.version != 1 || !opened.payload.is_empty() {
         return Err(newer(format!("the anchor of pruned runs has version {}", header.version)));
     }
-    // Bounds that no journal reaches, so that counting on from here cannot overflow.
-    if !(1..1 << 30).contains(&header.run.0) || !(1..1 << 60).contains(&header.seq.0) {
+    if !Anchor::is_possible(header.run, header.seq) {
         return Err(corrupt("the anchor of pruned runs names no event".into()));
     }
     Ok(Anchor { run: header.run, mark: Mark { seq: header.seq, hash: header.previous } })
 }
 
-enum Stop {
+pub enum Stop {
     /// This and all that follows does not continue the chain.
     Tail(String),
     Refused(Error),
 }
 
-struct Progress {
-    scan: Scan,
+/// A chain that is followed from its anchor, an event at a time.
+pub struct Progress {
+    pub scan: Scan,
     head: Option<Mark>,
     last_run: RunOrdinal,
 }
 
 impl Progress {
-    fn after(anchor: Anchor, head: Option<Mark>) -> Progress {
+    pub fn after(anchor: Anchor, head: Option<Mark>) -> Progress {
         let at_head = head.filter(|head| head.seq == anchor.mark.seq).map(|_| anchor.mark.hash);
         let scan = Scan { anchor, tip: anchor.mark, runs: Vec::new(), at_head, tail: Tail::Ends };
         Progress { scan, head, last_run: anchor.run }
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8]) -> std::result::Result<(), Stop> {
+    /// Takes the next event, or says why it is not the next.
+    pub fn take(&mut self, key: &[u8], value: &[u8]) -> std::result::Result<(), Stop> {
         let Some((run, seq)) = Key::parse(key) else {
             return Err(Stop::Tail(format!("a key of {} bytes is none of the journal's", key.len())));
         };

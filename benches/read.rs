@@ -1,0 +1,107 @@
+//! What it costs to receive and to decode a table over one connection, in wall time and in CPU time of this process.
+//!
+//! `RIVET_BENCH_PG_URL=postgres://postgres@127.0.0.1/bench cargo bench --profile perf --bench read -- lineitem`
+//!
+//! The floor to compare with is the server alone: `psql -c '\copy lineitem to /dev/null (format binary)'`.
+
+use rivet::config::{Host, SourceConfig, Tls};
+use rivet::source::postgres::types::{SourceType, map};
+use rivet::source::postgres::{DecodeColumn, Decoder, Session, SessionSettings};
+use std::time::{Duration, Instant};
+use tokio_postgres::SimpleQueryMessage;
+
+/// The engine cuts batches at about this size.
+const BATCH_BYTES: usize = 2 << 20;
+
+fn main() {
+    let tables: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let url = std::env::var("RIVET_BENCH_PG_URL").expect("RIVET_BENCH_PG_URL names the server");
+    for table in if tables.is_empty() { vec!["lineitem".to_owned()] } else { tables } {
+        for (mode, decoding) in [("receive", false), ("receive and decode", true)] {
+            let (wall, cpu) = (Instant::now(), cpu_seconds());
+            let (rows, bytes) = read(&url, &table, decoding);
+            let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+            println!("{table}: {mode}: {rows} rows, {} MB, {wall:.2} s wall, {cpu:.2} s CPU", bytes >> 20);
+        }
+    }
+}
+
+fn read(url: &str, table: &str, decoding: bool) -> (u64, u64) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let none = Duration::ZERO;
+    let settings =
+        SessionSettings { statement_timeout: none, lock_timeout: none, stall_timeout: Duration::from_secs(60) };
+    let session = runtime.block_on(Session::connect(&source(url), &settings)).expect("a session");
+    let columns = runtime.block_on(columns(&session, table));
+    let list: Vec<_> = columns
+        .iter()
+        .map(|column| match column.mapping.cast {
+            Some(cast) => format!("\"{}\"::{cast}", column.name),
+            None => format!("\"{}\"", column.name),
+        })
+        .collect();
+    let sql = format!("COPY (SELECT {} FROM {table}) TO STDOUT (FORMAT binary)", list.join(", "));
+    let mut decoder = Decoder::new(&columns, 256 << 20).expect("a decoder");
+    let mut stream = session.copy_out(&sql);
+    let mut chunks = 0;
+    while let Some(chunk) = stream.next_chunk().expect("a chunk") {
+        chunks += 1;
+        if decoding {
+            decoder.push_messages(chunk.messages()).expect("rows");
+            if decoder.buffered_bytes() > BATCH_BYTES {
+                decoder.take_batch().expect("a batch");
+            }
+        }
+    }
+    let bytes = stream.bytes();
+    eprintln!("{chunks} chunks of {} bytes", bytes / chunks.max(1));
+    if decoding { (stream.finish(&decoder).expect("a whole stream"), bytes) } else { (0, bytes) }
+}
+
+async fn columns(session: &Session, table: &str) -> Vec<DecodeColumn> {
+    let sql = format!(
+        "SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute \
+         WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    );
+    let answers = session.client().simple_query(&sql).await.expect("the table's columns");
+    let column_of = |answer: &SimpleQueryMessage| {
+        let SimpleQueryMessage::Row(row) = answer else { return None };
+        let text = |index: usize| row.get(index).expect("a value").to_owned();
+        let source = SourceType {
+            oid: text(1).parse().expect("an oid"),
+            typmod: text(2).parse().expect("a modifier"),
+            typtype: 'b',
+            has_send: true,
+            element: None,
+            base: None,
+            name: text(3),
+        };
+        let mapping = map(&source, None).expect("a mapping");
+        Some(DecodeColumn { name: text(0), nullable: text(4) == "f", mapping })
+    };
+    answers.iter().filter_map(column_of).collect()
+}
+
+fn source(url: &str) -> SourceConfig {
+    let config: tokio_postgres::Config = url.parse().expect("a PostgreSQL URL");
+    let host = match config.get_hosts().first().expect("a host") {
+        tokio_postgres::config::Host::Tcp(name) => Host::Tcp(name.clone()),
+        tokio_postgres::config::Host::Unix(path) => Host::Unix(path.clone()),
+    };
+    SourceConfig {
+        host,
+        port: config.get_ports().first().copied().unwrap_or(5432),
+        user: config.get_user().unwrap_or("postgres").to_owned(),
+        password: None,
+        database: config.get_dbname().unwrap_or("postgres").to_owned(),
+        tls: Tls::default(),
+    }
+}
+
+/// User and system time of this process, from the kernel's hundredths of a second.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").expect("Linux");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("fields after the name").split_whitespace().collect();
+    let ticks = |index: usize| fields[index].parse::<f64>().expect("a number of ticks");
+    (ticks(11) + ticks(12)) / 100.0
+}

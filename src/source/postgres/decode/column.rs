@@ -1,0 +1,204 @@
+//! One decoder per column, chosen once.
+
+use super::bytes::{Bytes, Form, roomy};
+use super::cells::{Cells, Flaw, Nulls};
+use super::fixed;
+use super::list::List;
+use super::numeric::Decimal;
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::schema::ColumnType;
+use crate::source::postgres::types::Wire;
+use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray};
+use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Float32Type, Float64Type,
+    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt32Type, UInt64Type,
+    i256,
+};
+use std::sync::Arc;
+
+/// The plain Arrow type of a column.
+pub(super) fn data_type(column_type: &ColumnType) -> DataType {
+    match column_type {
+        ColumnType::Bool => DataType::Boolean,
+        ColumnType::Int16 => DataType::Int16,
+        ColumnType::Int32 => DataType::Int32,
+        ColumnType::Int64 => DataType::Int64,
+        ColumnType::UInt32 => DataType::UInt32,
+        ColumnType::UInt64 => DataType::UInt64,
+        ColumnType::Float32 => DataType::Float32,
+        ColumnType::Float64 => DataType::Float64,
+        ColumnType::Decimal { precision: precision @ ..=38, scale } => DataType::Decimal128(*precision, *scale as i8),
+        ColumnType::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale as i8),
+        ColumnType::Date => DataType::Date32,
+        ColumnType::Time => DataType::Time64(TimeUnit::Microsecond),
+        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
+        ColumnType::TimestampUtc => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ColumnType::Text | ColumnType::Json => DataType::Utf8,
+        ColumnType::Binary => DataType::Binary,
+        ColumnType::Uuid => DataType::FixedSizeBinary(16),
+        ColumnType::List(element) => DataType::List(Arc::new(Field::new("element", data_type(element), true))),
+    }
+}
+
+enum Values {
+    Bool(BooleanBufferBuilder),
+    Int16(Vec<i16>),
+    Int32(Vec<i32>),
+    Int64(Vec<i64>),
+    UInt32(Vec<u32>),
+    UInt64(Vec<u64>),
+    Float32(Vec<f32>),
+    Float64(Vec<f64>),
+    Date(Vec<i32>),
+    Time(Vec<i64>),
+    Timestamp(Vec<i64>),
+    Decimal128(Decimal, Vec<i128>),
+    Decimal256(Decimal, Vec<i256>),
+    Uuid(Vec<u8>),
+    Bytes(Bytes),
+    List(Box<List>),
+}
+
+/// The values of one column in the batch that is being built.
+pub(super) struct Column {
+    values: Values,
+    nulls: Nulls,
+    data_type: DataType,
+}
+
+impl Column {
+    /// # Errors
+    /// `Internal` for a pair of wire form and column type that [`types::map`](super::super::types::map) never makes.
+    pub fn new(wire: &Wire, column_type: &ColumnType, nullable: bool) -> Result<Column> {
+        use ColumnType as C;
+        let data_type = data_type(column_type);
+        let values = match (wire, column_type) {
+            (Wire::Bool, C::Bool) => Values::Bool(BooleanBufferBuilder::new(0)),
+            (Wire::Int2, C::Int16) => Values::Int16(Vec::new()),
+            (Wire::Int4, C::Int32) => Values::Int32(Vec::new()),
+            (Wire::Int8, C::Int64) => Values::Int64(Vec::new()),
+            (Wire::Oid, C::UInt32) => Values::UInt32(Vec::new()),
+            (Wire::Xid8, C::UInt64) => Values::UInt64(Vec::new()),
+            (Wire::Float4, C::Float32) => Values::Float32(Vec::new()),
+            (Wire::Float8, C::Float64) => Values::Float64(Vec::new()),
+            (Wire::Date, C::Date) => Values::Date(Vec::new()),
+            (Wire::Time, C::Time) => Values::Time(Vec::new()),
+            (Wire::Timestamp | Wire::Timestamptz, C::Timestamp | C::TimestampUtc) => Values::Timestamp(Vec::new()),
+            (Wire::Numeric, &C::Decimal { precision, scale }) => match precision {
+                ..=38 => Values::Decimal128(Decimal { precision, scale }, Vec::new()),
+                _ => Values::Decimal256(Decimal { precision, scale }, Vec::new()),
+            },
+            (Wire::Uuid, C::Uuid) => Values::Uuid(Vec::new()),
+            (Wire::Text | Wire::Json, C::Text | C::Json) => Values::Bytes(Bytes::new(Form::Plain, true)),
+            (Wire::Jsonb, C::Text | C::Json) => Values::Bytes(Bytes::new(Form::Jsonb, true)),
+            (Wire::Char, C::Text) => Values::Bytes(Bytes::new(Form::Char, true)),
+            (Wire::Bytea, C::Binary) => Values::Bytes(Bytes::new(Form::Plain, false)),
+            (Wire::Array(wire), C::List(element)) => {
+                let DataType::List(field) = &data_type else { return Err(no_decoder(wire, column_type)) };
+                Values::List(Box::new(List::new(Column::new(wire, element, true)?, field.clone())))
+            }
+            _ => return Err(no_decoder(wire, column_type)),
+        };
+        Ok(Column { values, nulls: Nulls::new(nullable), data_type })
+    }
+
+    pub fn data_type(&self) -> &DataType {
+        &self.data_type
+    }
+
+    pub fn decode(&mut self, cells: Cells<'_>) -> Result<(), Flaw> {
+        let nulls = &mut self.nulls;
+        match &mut self.values {
+            Values::Bool(out) => fixed::decode_bool(cells, nulls, out),
+            Values::Int16(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(i16::from_be_bytes(bytes)))),
+            Values::Int32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(i32::from_be_bytes(bytes)))),
+            Values::Int64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(i64::from_be_bytes(bytes)))),
+            Values::UInt32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(u32::from_be_bytes(bytes)))),
+            Values::UInt64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(u64::from_be_bytes(bytes)))),
+            Values::Float32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(f32::from_be_bytes(bytes)))),
+            Values::Float64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(f64::from_be_bytes(bytes)))),
+            Values::Date(out) => fixed::decode(cells, nulls, out, fixed::date),
+            Values::Time(out) => fixed::decode(cells, nulls, out, fixed::time),
+            Values::Timestamp(out) => fixed::decode(cells, nulls, out, fixed::timestamp),
+            Values::Decimal128(decimal, out) => decimal.decode128(cells, nulls, out),
+            Values::Decimal256(decimal, out) => decimal.decode256(cells, nulls, out),
+            Values::Uuid(out) => fixed::decode_uuid(cells, nulls, out),
+            Values::Bytes(bytes) => bytes.decode(cells, nulls),
+            Values::List(list) => list.decode(cells, nulls),
+        }
+    }
+
+    /// Bytes of Arrow memory in use, without the validity bitmap.
+    pub fn size(&self) -> usize {
+        match &self.values {
+            Values::Bool(values) => values.len() / 8,
+            Values::Int16(values) => size_of_val(values.as_slice()),
+            Values::Int32(values) | Values::Date(values) => size_of_val(values.as_slice()),
+            Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => size_of_val(values.as_slice()),
+            Values::UInt32(values) => size_of_val(values.as_slice()),
+            Values::UInt64(values) => size_of_val(values.as_slice()),
+            Values::Float32(values) => size_of_val(values.as_slice()),
+            Values::Float64(values) => size_of_val(values.as_slice()),
+            Values::Decimal128(_, values) => size_of_val(values.as_slice()),
+            Values::Decimal256(_, values) => size_of_val(values.as_slice()),
+            Values::Uuid(values) => values.len(),
+            Values::Bytes(bytes) => bytes.size(),
+            Values::List(list) => list.size(),
+        }
+    }
+
+    /// Special values that became NULL since the beginning, elements of lists included.
+    pub fn special(&self) -> u64 {
+        let inner = match &self.values {
+            Values::List(list) => list.elements.special(),
+            _ => 0,
+        };
+        self.nulls.special + inner
+    }
+
+    /// The column so far; what is decoded next begins a new one.
+    ///
+    /// # Errors
+    /// The first row, counted within the batch, whose text is not UTF-8.
+    pub fn finish(&mut self) -> Result<ArrayRef, usize> {
+        let nulls = self.nulls.finish();
+        let data_type = &self.data_type;
+        Ok(match &mut self.values {
+            Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            Values::Int16(values) => primitive::<Int16Type>(values, nulls, data_type),
+            Values::Int32(values) => primitive::<Int32Type>(values, nulls, data_type),
+            Values::Int64(values) => primitive::<Int64Type>(values, nulls, data_type),
+            Values::UInt32(values) => primitive::<UInt32Type>(values, nulls, data_type),
+            Values::UInt64(values) => primitive::<UInt64Type>(values, nulls, data_type),
+            Values::Float32(values) => primitive::<Float32Type>(values, nulls, data_type),
+            Values::Float64(values) => primitive::<Float64Type>(values, nulls, data_type),
+            Values::Date(values) => primitive::<Date32Type>(values, nulls, data_type),
+            Values::Time(values) => primitive::<Time64MicrosecondType>(values, nulls, data_type),
+            Values::Timestamp(values) => primitive::<TimestampMicrosecondType>(values, nulls, data_type),
+            Values::Decimal128(_, values) => primitive::<Decimal128Type>(values, nulls, data_type),
+            Values::Decimal256(_, values) => primitive::<Decimal256Type>(values, nulls, data_type),
+            Values::Uuid(values) => {
+                let fresh = Vec::with_capacity(roomy(values.len()));
+                let values = std::mem::replace(values, fresh);
+                Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(values), nulls).map_err(|_| 0_usize)?)
+            }
+            Values::Bytes(bytes) => bytes.finish(nulls)?,
+            Values::List(list) => list.finish(nulls)?,
+        })
+    }
+}
+
+fn primitive<T: ArrowPrimitiveType>(
+    values: &mut Vec<T::Native>,
+    nulls: Option<NullBuffer>,
+    data_type: &DataType,
+) -> ArrayRef {
+    let fresh = Vec::with_capacity(roomy(values.len()));
+    let values = std::mem::replace(values, fresh);
+    Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls).with_data_type(data_type.clone()))
+}
+
+fn no_decoder(wire: &Wire, column_type: &ColumnType) -> Error {
+    Error::new(ErrorKind::Internal, format!("no decoder reads {wire:?} into a column of type {column_type}"))
+}

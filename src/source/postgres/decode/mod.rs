@@ -1,0 +1,439 @@
+//! From the bytes of a binary COPY to Arrow batches, without a row in between.
+//!
+//! A **scan** walks over the lengths of a block of rows and notes where each field begins; it is the only place that trusts nothing.
+//! Then each column runs over its own fields of the block in one tight loop. A block has at most [`BLOCK_FIELDS`] fields, so
+//! that its positions, and mostly its bytes, are still in the nearest cache.
+//!
+//! The server sends one row per message. Nothing here depends on it: a row that lies across messages or chunks is put together
+//! in `carry` first.
+
+mod bytes;
+mod cells;
+mod column;
+mod fixed;
+mod list;
+mod numeric;
+
+use super::types::Mapping;
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::schema::ColumnType;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use cells::{Cells, Flaw, Problem};
+use column::Column;
+use std::sync::Arc;
+
+/// Fields of one block: their positions fill a good part of a first-level cache, not more.
+const BLOCK_FIELDS: usize = 4096;
+
+/// The signature, 32 bits of flags, and the length of an extension that nobody has defined yet.
+const SIGNATURE: &[u8; 11] = b"PGCOPY\n\xff\r\n\0";
+const HEADER_BYTES: usize = SIGNATURE.len() + 8;
+const LONGEST_EXTENSION: usize = 64 * 1024;
+
+/// The server builds a row in a buffer that cannot be larger.
+const LONGEST_ROW: usize = 1 << 30;
+
+/// Memory that `carry` may keep after a long row.
+const CARRY_KEPT: usize = 1 << 20;
+
+/// What is to be decoded into one column.
+#[derive(Debug, Clone)]
+pub struct DecodeColumn {
+    pub name: String,
+    pub nullable: bool,
+    pub mapping: Mapping,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Header,
+    /// Bytes of the header's extension that are still to be skipped.
+    Extension(usize),
+    Rows,
+    Ended,
+}
+
+/// The message that a chunk ended in.
+#[derive(Debug, Clone, Copy, Default)]
+struct Message {
+    /// Bytes of a header that was cut.
+    header: [u8; 5],
+    header_bytes: usize,
+    /// Bytes of the payload that are still to come.
+    left: usize,
+}
+
+/// Decodes one COPY stream.
+pub struct Decoder {
+    columns: Vec<DecodeColumn>,
+    decoders: Vec<Column>,
+    schema: SchemaRef,
+    max_value_bytes: usize,
+    stage: Stage,
+    message: Message,
+    /// The beginning of something that has not arrived whole.
+    carry: Vec<u8>,
+    /// Positions of the fields of the rows in the block, row by row.
+    at: Vec<u32>,
+    /// For each row of the block its position in the data and in the stream.
+    rows_at: Vec<(u32, u64)>,
+    block_rows: usize,
+    /// Bytes of payload that were understood.
+    offset: u64,
+    batch_rows: usize,
+    total_rows: u64,
+}
+
+impl Decoder {
+    /// # Errors
+    /// `Internal` when a mapping names a wire form that its column type cannot hold.
+    pub fn new(columns: &[DecodeColumn], max_value_bytes: usize) -> Result<Decoder> {
+        let decoder_of = |column: &DecodeColumn| {
+            let DecodeColumn { name, nullable, mapping } = column;
+            Column::new(&mapping.wire, &mapping.column_type, *nullable)
+                .map_err(|error| error.at(format_args!("column {name:?}")))
+        };
+        let decoders = columns.iter().map(decoder_of).collect::<Result<Vec<_>>>()?;
+        let field_of = |(column, decoder): (&DecodeColumn, &Column)| {
+            Field::new(&column.name, decoder.data_type().clone(), column.nullable)
+        };
+        let fields: Vec<_> = columns.iter().zip(&decoders).map(field_of).collect();
+        Ok(Decoder {
+            columns: columns.to_vec(),
+            decoders,
+            schema: Arc::new(Schema::new(fields)),
+            max_value_bytes: max_value_bytes.min(LONGEST_ROW),
+            stage: Stage::Header,
+            message: Message::default(),
+            carry: Vec::new(),
+            at: Vec::with_capacity(BLOCK_FIELDS),
+            rows_at: Vec::new(),
+            block_rows: (BLOCK_FIELDS / columns.len().max(1)).max(1),
+            offset: 0,
+            batch_rows: 0,
+            total_rows: 0,
+        })
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows in the batch that is being built.
+    pub fn rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    /// Rows since the beginning of the stream.
+    pub fn total_rows(&self) -> u64 {
+        self.total_rows
+    }
+
+    /// Approximate Arrow memory of the batch that is being built.
+    pub fn buffered_bytes(&self) -> usize {
+        self.decoders.iter().map(Column::size).sum()
+    }
+
+    /// Whether the stream's trailer has been seen.
+    pub fn ended(&self) -> bool {
+        self.stage == Stage::Ended
+    }
+
+    /// Bytes of payload that were understood.
+    pub fn stream_offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// For each column that had special values (infinite dates and timestamps): its index, and how many became NULL since the
+    /// beginning of the stream.
+    pub fn special_values(&self) -> Vec<(usize, u64)> {
+        let counts = self.decoders.iter().map(Column::special).enumerate();
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
+    /// Takes the next bytes of the stream's payload, cut anywhere.
+    ///
+    /// # Errors
+    /// `SourceProtocol` with the byte offset for bytes that are no COPY stream; `SourceValue` with the column for a value that it
+    /// cannot hold. The decoder is of no use afterwards.
+    pub fn push(&mut self, payload: &[u8]) -> Result<()> {
+        self.take_payload(payload, 0, payload.len())?;
+        self.decode_block(payload)
+    }
+
+    /// Takes the next bytes of a stream of CopyData messages, cut anywhere: what a [`Chunk`](super::Chunk) holds.
+    ///
+    /// # Errors
+    /// As [`Decoder::push`].
+    pub fn push_messages(&mut self, chunk: &[u8]) -> Result<()> {
+        let mut position = 0;
+        loop {
+            if self.message.left == 0 {
+                match self.message_header(chunk, position)? {
+                    Some(behind) => position = behind,
+                    None => break,
+                }
+            }
+            let end = position + self.message.left.min(chunk.len() - position);
+            self.take_payload(chunk, position, end)?;
+            self.message.left -= end - position;
+            position = end;
+            if position == chunk.len() {
+                break;
+            }
+        }
+        self.decode_block(chunk)
+    }
+
+    /// Reads the header of the message at `position`; `None` when it has not arrived whole.
+    #[inline(always)]
+    fn message_header(&mut self, chunk: &[u8], position: usize) -> Result<Option<usize>> {
+        let rest = chunk.get(position..).unwrap_or_default();
+        if let (0, Some(header)) = (self.message.header_bytes, rest.first_chunk()) {
+            self.message.left = self.payload_length(*header)?;
+            return Ok(Some(position + header.len()));
+        }
+        let have = self.message.header_bytes;
+        let taken = rest.len().min(self.message.header.len() - have);
+        self.message.header[have..have + taken].copy_from_slice(&rest[..taken]);
+        self.message.header_bytes += taken;
+        if self.message.header_bytes < self.message.header.len() {
+            return Ok(None);
+        }
+        self.message.header_bytes = 0;
+        self.message.left = self.payload_length(self.message.header)?;
+        Ok(Some(position + taken))
+    }
+
+    #[inline(always)]
+    fn payload_length(&self, [kind, length @ ..]: [u8; 5]) -> Result<usize> {
+        match (kind, u32::from_be_bytes(length)) {
+            (b'd', length @ 4..=0x7fff_ffff) => Ok(length as usize - 4),
+            (b'd', length) => Err(self.broken(format_args!("a row message claims a length of {length}"))),
+            (kind, _) => Err(self.broken(format_args!("a message of type {kind:#04x} among the rows"))),
+        }
+    }
+
+    /// Takes the payload bytes `data[start..end]`. Rows that lie whole in them stay in the block, whose data is `data`.
+    #[inline(always)]
+    fn take_payload(&mut self, data: &[u8], start: usize, end: usize) -> Result<()> {
+        if self.carry.is_empty() {
+            let understood = self.scan(data, start, end)?;
+            if understood < end {
+                self.carry.extend_from_slice(&data[understood..end]);
+            }
+            return Ok(());
+        }
+        self.take_carried(data, &data[start..end])
+    }
+
+    /// Appends to what was carried over, and takes from it what is now whole.
+    #[cold]
+    fn take_carried(&mut self, data: &[u8], payload: &[u8]) -> Result<()> {
+        // The rows in the block come before those in the carry.
+        self.decode_block(data)?;
+        if self.carry.len() + payload.len() > LONGEST_ROW + HEADER_BYTES {
+            return Err(self.broken(format_args!("a row is longer than the server can send")));
+        }
+        let mut carry = std::mem::take(&mut self.carry);
+        carry.extend_from_slice(payload);
+        let understood = self.scan(&carry, 0, carry.len())?;
+        self.decode_block(&carry)?;
+        carry.drain(..understood);
+        if carry.is_empty() && carry.capacity() > CARRY_KEPT {
+            carry = Vec::new();
+        }
+        self.carry = carry;
+        Ok(())
+    }
+
+    /// Understands as much of `data[position..end]` as has arrived whole, and returns where the rest begins.
+    #[inline(always)]
+    fn scan(&mut self, data: &[u8], mut position: usize, end: usize) -> Result<usize> {
+        while position < end {
+            let behind = match self.stage {
+                Stage::Rows => self.scan_row(data, position, end)?,
+                _ => self.scan_around(&data[position..end])?.map(|length| position + length),
+            };
+            let Some(behind) = behind else { break };
+            self.offset += (behind - position) as u64;
+            position = behind;
+        }
+        Ok(position)
+    }
+
+    /// Everything but rows: how many bytes of `rest` are understood, `None` when too few have arrived.
+    #[cold]
+    fn scan_around(&mut self, rest: &[u8]) -> Result<Option<usize>> {
+        match self.stage {
+            Stage::Rows => Ok(None),
+            Stage::Ended => Err(self.broken(format_args!("{} bytes follow the trailer", rest.len()))),
+            Stage::Extension(left) => {
+                let skipped = left.min(rest.len());
+                self.stage = if skipped == left { Stage::Rows } else { Stage::Extension(left - skipped) };
+                Ok(Some(skipped))
+            }
+            Stage::Header => {
+                let known = rest.len().min(SIGNATURE.len());
+                if rest[..known] != SIGNATURE[..known] {
+                    return Err(self.broken(format_args!("the stream does not begin as a binary COPY")));
+                }
+                let Some((_, [f0, f1, f2, f3, length @ ..])) = rest.first_chunk::<HEADER_BYTES>().and_then(|header| {
+                    header
+                        .split_first_chunk::<{ SIGNATURE.len() }>()
+                        .and_then(|(s, rest)| Some((s, *rest.first_chunk::<8>()?)))
+                }) else {
+                    return Ok(None);
+                };
+                let (flags, length) = (u32::from_be_bytes([f0, f1, f2, f3]), u32::from_be_bytes(length) as usize);
+                // The upper half are flags that change the format.
+                if flags >> 16 != 0 || length > LONGEST_EXTENSION {
+                    return Err(self.broken(format_args!("a COPY header of unknown kind (flags {flags:#010x})")));
+                }
+                self.stage = if length == 0 { Stage::Rows } else { Stage::Extension(length) };
+                Ok(Some(HEADER_BYTES))
+            }
+        }
+    }
+
+    /// Notes the fields of the row at `position`, and returns where it ends; `None` when it has not arrived whole.
+    #[inline(always)]
+    fn scan_row(&mut self, data: &[u8], position: usize, end: usize) -> Result<Option<usize>> {
+        if self.rows_at.len() == self.block_rows {
+            self.decode_block(data)?;
+        }
+        let data = &data[..end];
+        let Some(count) = data[position..].first_chunk() else { return Ok(None) };
+        if i16::from_be_bytes(*count) as usize != self.decoders.len() {
+            self.trailer(i16::from_be_bytes(*count))?;
+            return Ok(Some(position + 2));
+        }
+        let mut cursor = position + 2;
+        let noted = self.at.len();
+        for _ in 0..self.decoders.len() {
+            let Some(length) = data.get(cursor..).and_then(|rest| rest.first_chunk()) else {
+                self.at.truncate(noted);
+                return Ok(None);
+            };
+            let length = i32::from_be_bytes(*length);
+            self.at.push(cursor as u32);
+            cursor += 4;
+            if length as u32 as usize <= self.max_value_bytes {
+                cursor += length as usize;
+            } else if length != cells::NULL {
+                return Err(self.impossible_length(self.at.len() - 1 - noted, length));
+            }
+        }
+        if cursor > end {
+            self.at.truncate(noted);
+            return Ok(None);
+        }
+        self.rows_at.push((position as u32, self.offset));
+        Ok(Some(cursor))
+    }
+
+    /// The trailer looks like a row of -1 fields.
+    #[cold]
+    fn trailer(&mut self, count: i16) -> Result<()> {
+        if count != -1 {
+            let expected = self.decoders.len();
+            return Err(self.broken(format_args!("a row has {count} fields instead of {expected}")));
+        }
+        self.stage = Stage::Ended;
+        Ok(())
+    }
+
+    /// Runs every column over its fields of the block.
+    fn decode_block(&mut self, data: &[u8]) -> Result<()> {
+        let rows = self.rows_at.len();
+        if rows == 0 {
+            return Ok(());
+        }
+        let stride = self.decoders.len();
+        for (index, decoder) in self.decoders.iter_mut().enumerate() {
+            let cells = Cells { data, at: &self.at[index..], stride };
+            if let Err(flaw) = decoder.decode(cells) {
+                return Err(self.flawed(index, flaw));
+            }
+        }
+        self.at.clear();
+        self.rows_at.clear();
+        self.batch_rows += rows;
+        self.total_rows += rows as u64;
+        Ok(())
+    }
+
+    /// The batch so far, possibly of no rows. What is decoded next begins a new one.
+    ///
+    /// # Errors
+    /// `SourceValue` when text is not UTF-8, which happens in databases without an encoding.
+    pub fn take_batch(&mut self) -> Result<RecordBatch> {
+        let first_row = self.total_rows - self.batch_rows as u64;
+        let mut arrays = Vec::with_capacity(self.decoders.len());
+        for (column, decoder) in self.columns.iter().zip(&mut self.decoders) {
+            arrays.push(decoder.finish().map_err(|row| {
+                let row = first_row + row as u64 + 1;
+                let what = format!("column {:?}: the text in row {row} of the stream is not UTF-8", column.name);
+                let hint = format!("Deliver the bytes as they are with `columns: {{{}: binary}}`.", column.name);
+                Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+            })?);
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.batch_rows)));
+        RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("decoded columns do not make a batch: {error}")))
+    }
+
+    fn broken(&self, what: std::fmt::Arguments<'_>) -> Error {
+        Error::new(ErrorKind::SourceProtocol, format!("the COPY stream is broken at byte {}: {what}", self.offset))
+    }
+
+    #[cold]
+    fn impossible_length(&self, index: usize, length: i32) -> Error {
+        let name = &self.columns[index].name;
+        if length < 0 {
+            return self.broken(format_args!("column {name:?} has a length of {length}"));
+        }
+        let what = format!("column {name:?} holds a value of {length} bytes; {} are allowed", self.max_value_bytes);
+        Error::new(ErrorKind::SourceValue, what)
+    }
+
+    #[cold]
+    fn flawed(&self, index: usize, flaw: Flaw) -> Error {
+        let DecodeColumn { name, mapping, .. } = &self.columns[index];
+        let row = self.rows_at.partition_point(|(position, _)| *position <= flaw.at).saturating_sub(1);
+        let (position, offset) = self.rows_at.get(row).copied().unwrap_or_default();
+        let offset = offset + u64::from(flaw.at.saturating_sub(position));
+        let row = self.total_rows + row as u64 + 1;
+        let broken = |what: String| {
+            let what = format!("the COPY stream is broken at byte {offset}: column {name:?}: {what}");
+            Error::new(ErrorKind::SourceProtocol, what)
+        };
+        match flaw.problem {
+            Problem::Null => {
+                let what =
+                    format!("column {name:?} is declared NOT NULL, but row {row} of the stream has a NULL in it");
+                Error::new(ErrorKind::SourceValue, what)
+                    .with_hint("Correct the table or view, or leave the column out in a query.")
+            }
+            Problem::Width { expected, got } => broken(format!("a value has {got} bytes instead of {expected}")),
+            Problem::Malformed(what) => broken(what.to_owned()),
+            Problem::Unfit(value) => {
+                let holder = held_by(&mapping.column_type);
+                let what = format!("column {name:?}: row {row} of the stream holds {value}, which {holder} cannot");
+                let hint = format!("Deliver the column as text with `columns: {{{name}: text}}`.");
+                Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+            }
+            Problem::Overfull => {
+                Error::new(ErrorKind::Internal, format!("column {name:?}: a batch has grown beyond 2 GiB"))
+            }
+        }
+    }
+}
+
+fn held_by(column_type: &ColumnType) -> String {
+    match column_type {
+        ColumnType::List(_) => format!("a column of type {column_type} (a list of one dimension)"),
+        _ => format!("a column of type {column_type}"),
+    }
+}

@@ -1,0 +1,135 @@
+//! From what the driver, the server and the socket report to the one table of [`ErrorKind`]s.
+//!
+//! The server's own text and SQLSTATE are kept: they are what one searches for. A message never holds the password,
+//! because neither the server nor the driver ever puts it in one.
+
+use crate::error::{Error, ErrorKind};
+use std::error::Error as _;
+use std::io;
+use tokio_postgres::error::DbError;
+
+/// Classifies a failure on an established connection.
+pub fn from_driver(error: tokio_postgres::Error) -> Error {
+    if let Some(report) = error.as_db_error() {
+        return from_server(report);
+    }
+    if error.is_closed() {
+        return Error::new(ErrorKind::SourceLost, "the connection to the server was closed");
+    }
+    if let Some(cause) = error.source().and_then(|cause| cause.downcast_ref::<io::Error>()) {
+        let kind = match cause.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => ErrorKind::SourceProtocol,
+            _ => ErrorKind::SourceLost,
+        };
+        return Error::new(kind, format!("the connection to the server broke: {cause}"));
+    }
+    let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+    // The driver keeps its kinds to itself; its texts are all there is to tell them apart.
+    let text = error.to_string();
+    let kind = match text.as_str() {
+        "error performing TLS handshake" => ErrorKind::SourceTls,
+        "authentication error" | "invalid configuration" => ErrorKind::SourceAuth,
+        "unexpected message from server" | "error parsing response from server" => ErrorKind::SourceProtocol,
+        _ => ErrorKind::SourceQuery,
+    };
+    Error::new(kind, format!("{text}{cause}"))
+}
+
+/// Classifies a failure while a connection to `place` is being made.
+pub fn from_connecting(error: tokio_postgres::Error, place: &str) -> Error {
+    let tls = error.to_string() == "error performing TLS handshake";
+    let classified = from_driver(error);
+    let kind = match classified.kind() {
+        // A handshake that fails on the certificate surfaces as an I/O error inside a TLS error.
+        _ if tls => ErrorKind::SourceTls,
+        ErrorKind::SourceLost | ErrorKind::SourceProtocol => ErrorKind::SourceUnreachable,
+        other => other,
+    };
+    Error::new(kind, classified.what()).at(format_args!("connecting to {place}"))
+}
+
+/// Classifies an I/O error of the socket while a connection to `place` is being made.
+pub fn from_socket(error: &io::Error, place: &str) -> Error {
+    Error::new(ErrorKind::SourceUnreachable, format!("connecting to {place}: {error}"))
+}
+
+/// Classifies an error that the server reported.
+pub fn from_server(report: &DbError) -> Error {
+    let code = report.code().code();
+    let kind = kind_of(code, report.message(), report.routine().unwrap_or_default());
+    let mut what = format!("{} (SQLSTATE {code})", report.message());
+    // Details of these classes describe the server's state; those of others may quote rows.
+    if let (Some(detail), Some("40" | "53" | "57")) = (report.detail(), code.get(..2)) {
+        what = format!("{what}: {detail}");
+    }
+    let error = Error::new(kind, what);
+    match code.get(..2) {
+        Some("53") if code != "53300" => {
+            error.with_hint("The server is short of memory, disk or locks; try again when it is not.")
+        }
+        _ => error,
+    }
+}
+
+/// The table. `routine` is the server's function that raised the error: unlike the text it is never translated.
+fn kind_of(code: &str, message: &str, routine: &str) -> ErrorKind {
+    let says = |word: &str| message.contains(word);
+    match code {
+        "57014" if says("statement timeout") => ErrorKind::SourceTimeout,
+        "57014" if says("lock timeout") => ErrorKind::SourceLocked,
+        "57014" => ErrorKind::SourceConflict,
+        "25P04" => ErrorKind::SourceTimeout,
+        "57P01" | "57P02" | "57P05" | "25P03" => ErrorKind::SourceLost,
+        "57P03" => ErrorKind::SourceStarting,
+        "57P04" | "3D000" => ErrorKind::SourceMissing,
+        "55P03" => ErrorKind::SourceLocked,
+        "53300" => ErrorKind::SourceTooManyConnections,
+        "72000" => ErrorKind::SourceSnapshotLost,
+        "22023" | "55000" | "42704"
+            if says("snapshot") || matches!(routine, "ImportSnapshot" | "SetTransactionSnapshot") =>
+        {
+            ErrorKind::SourceSnapshotLost
+        }
+        "42P01" | "42703" | "42704" | "3F000" => ErrorKind::SourceMissing,
+        "42501" => ErrorKind::SourceDenied,
+        "0A000" => ErrorKind::SourceUnsupported,
+        "08P01" => ErrorKind::SourceProtocol,
+        _ => match code.get(..2) {
+            Some("08") => ErrorKind::SourceLost,
+            Some("28") => ErrorKind::SourceAuth,
+            Some("40" | "53" | "57") => ErrorKind::SourceConflict,
+            _ => ErrorKind::SourceQuery,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeout_an_administrator_and_a_lock_are_told_apart() {
+        let timeout = kind_of("57014", "canceling statement due to statement timeout", "ProcessInterrupts");
+        assert_eq!(timeout, ErrorKind::SourceTimeout);
+        let cancel = kind_of("57014", "canceling statement due to user request", "ProcessInterrupts");
+        assert_eq!(cancel, ErrorKind::SourceConflict);
+        assert_eq!(kind_of("55P03", "canceling statement due to lock timeout", ""), ErrorKind::SourceLocked);
+        assert_eq!(kind_of("57P01", "terminating connection", ""), ErrorKind::SourceLost);
+        assert_eq!(kind_of("40001", "conflict with recovery", ""), ErrorKind::SourceConflict);
+    }
+
+    #[test]
+    fn a_lost_snapshot_is_recognised_in_any_language() {
+        assert_eq!(kind_of("22023", "invalid snapshot identifier: \"x\"", ""), ErrorKind::SourceSnapshotLost);
+        assert_eq!(kind_of("22023", "ungültiger Bezeichner", "ImportSnapshot"), ErrorKind::SourceSnapshotLost);
+        assert_eq!(kind_of("22023", "invalid value for parameter", "set_config"), ErrorKind::SourceQuery);
+    }
+
+    #[test]
+    fn classes_without_an_own_row_fall_to_their_family() {
+        assert_eq!(kind_of("53200", "out of memory", ""), ErrorKind::SourceConflict);
+        assert_eq!(kind_of("28P01", "password authentication failed", ""), ErrorKind::SourceAuth);
+        assert_eq!(kind_of("22012", "division by zero", ""), ErrorKind::SourceQuery);
+        assert_eq!(kind_of("", "", ""), ErrorKind::SourceQuery);
+    }
+}

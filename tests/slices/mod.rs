@@ -1,0 +1,158 @@
+//! What the tests of slices share: a session on the test server, a schema of one's own, and the judgement whether the
+//! slices of a plan hold every row once.
+
+use futures_util::TryStreamExt;
+use rivet::config::model::Selection;
+use rivet::run::plan::{Bounds, Split};
+use rivet::source::postgres::catalog::{self, Described};
+use rivet::source::postgres::split::{self, PlannedSplit, SplitRequest};
+use rivet::source::postgres::{snapshot, sql};
+use std::collections::BTreeMap;
+use tokio_postgres::{Client, NoTls};
+
+/// The settings that the program pins in every session, as far as they matter here.
+const PINNED: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
+    SET extra_float_digits = 1; SET bytea_output = 'hex'; SET jit = off; SET max_parallel_workers_per_gather = 0;
+    SET client_min_messages = warning";
+
+pub async fn session() -> Client {
+    let url = std::env::var("RIVET_TEST_PG_URL").expect("RIVET_TEST_PG_URL names a database for tests");
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("the test server answers");
+    tokio::spawn(connection);
+    client.batch_execute(PINNED).await.unwrap();
+    client
+}
+
+/// A session whose search path is a new schema, filled by `setup`.
+pub async fn prepared(schema: &str, setup: &str) -> Client {
+    let client = session().await;
+    let begin =
+        format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}; SET search_path = {schema}, public");
+    client.batch_execute(&begin).await.unwrap();
+    client.batch_execute(setup).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.as_db_error()));
+    client
+}
+
+pub fn table(schema: &str, name: &str) -> Selection {
+    Selection::Table { schema: Some(schema.to_owned()), name: name.to_owned() }
+}
+
+pub fn slices(count: u32) -> SplitRequest {
+    SplitRequest { parallel: 4, slices: Some(count), rows_per_slice: None, column: None, target_bytes: 128 << 20 }
+}
+
+pub fn by(column: &str, count: u32) -> SplitRequest {
+    SplitRequest { column: Some(column.to_owned()), ..slices(count) }
+}
+
+pub async fn described(client: &Client, selection: &Selection) -> Described {
+    catalog::describe(client, selection, &BTreeMap::new()).await.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// A plan, and how many rows each of its slices really holds.
+pub struct Judged {
+    pub described: Described,
+    pub planned: PlannedSplit,
+    pub rows: Vec<usize>,
+}
+
+impl Judged {
+    /// Largest by smallest slice, the NULL slice left out.
+    pub fn imbalance(&self) -> f64 {
+        let counted = self.planned.slices.iter().zip(&self.rows);
+        let ranges: Vec<usize> =
+            counted.filter(|(slice, _)| slice.bounds != Bounds::NullKey).map(|(_, rows)| *rows).collect();
+        let (least, most) = (ranges.iter().min().unwrap(), ranges.iter().max().unwrap());
+        *most as f64 / *least as f64
+    }
+
+    pub fn null_rows(&self) -> Option<usize> {
+        let at = self.planned.slices.iter().position(|slice| slice.bounds == Bounds::NullKey)?;
+        Some(self.rows[at])
+    }
+
+    pub fn key(&self) -> Vec<&str> {
+        match &self.planned.split {
+            Split::Key { columns, .. } => columns.iter().map(|column| column.name.as_str()).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    pub fn evidence(&self) -> &str {
+        match &self.planned.split {
+            Split::Key { evidence, .. } => evidence,
+            other => other.name(),
+        }
+    }
+}
+
+/// Plans in a snapshot, reads every slice from another session that joined it, and compares the rows, as bytes on the
+/// wire, with those of one COPY of everything.
+///
+/// # Panics
+/// When a row is missing, or there twice.
+pub async fn judged(client: &Client, selection: &Selection, request: &SplitRequest) -> Judged {
+    let described = described(client, selection).await;
+    let open = snapshot::open(client).await.unwrap();
+    let planned = split::plan(client, &described, request).await.unwrap_or_else(|error| panic!("{error}"));
+    let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);
+
+    let worker = session().await;
+    worker.batch_execute(&format!("SET search_path = {path}")).await.unwrap();
+    let mut rows = Vec::new();
+    let mut union = Vec::new();
+    for slice in &planned.slices {
+        snapshot::join(&worker, &open.id).await.unwrap();
+        worker.batch_execute(sql::slice_settings(&planned.split)).await.unwrap();
+        let statement = sql::copy_statement(&described, &planned.split, &slice.bounds).unwrap();
+        let tuples = tuples(&worker, &statement).await;
+        snapshot::close(&worker).await.unwrap();
+        rows.push(tuples.len());
+        union.extend(tuples);
+    }
+    let everything = sql::copy_statement(&described, &Split::Whole, &Bounds::Whole).unwrap();
+    let mut everything = tuples(client, &everything).await;
+    snapshot::close(client).await.unwrap();
+
+    union.sort();
+    everything.sort();
+    let name = selection.label();
+    assert_eq!(union.len(), everything.len(), "{name}: rows in slices, and in the table; {planned:?}");
+    assert!(union == everything, "{name}: the slices hold other rows than the table");
+    println!("{name}: {} rows, {} slices of {rows:?}; {}", union.len(), rows.len(), planned.reason);
+    Judged { described, planned, rows }
+}
+
+/// Each tuple of a binary COPY, as its bytes.
+pub async fn tuples(client: &Client, statement: &str) -> Vec<Vec<u8>> {
+    let stream = client.copy_out(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+    let chunks: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
+    let bytes = chunks.concat();
+    let mut rest = &bytes[19..];
+    let mut tuples = Vec::new();
+    loop {
+        let fields = i16::from_be_bytes([rest[0], rest[1]]);
+        if fields < 0 {
+            assert_eq!(rest.len(), 2, "the trailer is the end");
+            return tuples;
+        }
+        let mut at = 2;
+        for _ in 0..fields {
+            let length = i32::from_be_bytes(rest[at..at + 4].try_into().unwrap());
+            at += 4 + usize::try_from(length).unwrap_or(0);
+        }
+        tuples.push(rest[..at].to_vec());
+        rest = &rest[at..];
+    }
+}
+
+/// The plan of the statement that reads a slice, with the slice's settings.
+pub async fn explained(client: &Client, judged: &Judged, slice: usize) -> String {
+    let bounds = &judged.planned.slices[slice].bounds;
+    let statement = sql::copy_statement(&judged.described, &judged.planned.split, bounds).unwrap();
+    let select = statement.strip_prefix("COPY (").unwrap().strip_suffix(") TO STDOUT (FORMAT binary)").unwrap();
+    client.batch_execute(&format!("BEGIN; {}", sql::slice_settings(&judged.planned.split))).await.unwrap();
+    let rows = client.query(&format!("EXPLAIN (COSTS OFF) {select}"), &[]).await.unwrap();
+    client.batch_execute("COMMIT").await.unwrap();
+    rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect()
+}
