@@ -231,7 +231,9 @@ fn a_value_that_was_filled_in_is_never_shown() {
 fn tells_nothing(secret: &str) -> Result<(), TestCaseError> {
     let quoted = format!("'{}'", secret.replace('\'', "''"));
     let structured = |password: &str, rest: &str| {
-        format!("source:\n  type: postgres\n  host: localhost\n  user: u\n  database: d\n  password: {password}\n{rest}{EXPORT}")
+        format!(
+            "source:\n  type: postgres\n  host: localhost\n  user: u\n  database: d\n  password: {password}\n{rest}{EXPORT}"
+        )
     };
     let url = |url: &str| format!("source:\n  type: postgres\n  url: {url}\n{EXPORT}");
     let texts = [

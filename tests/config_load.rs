@@ -118,7 +118,8 @@ fn an_export_overlays_the_source_key_by_key_and_the_environment_only_suggests_a_
         let config = with(&format!("environment: {environment}"), "").load().unwrap();
         assert_eq!(only(&config).tuning.profile, profile);
     }
-    let config = with("tuning: { profile: safe, batch_size: 5 }", "tuning: { batch_size_memory_mb: 8 }").load().unwrap();
+    let config =
+        with("tuning: { profile: safe, batch_size: 5 }", "tuning: { batch_size_memory_mb: 8 }").load().unwrap();
     assert_eq!((only(&config).tuning.batch_size, only(&config).tuning.batch_size_memory_mb), (5, Some(8)));
     let config = with("tuning: { max_batch_memory_mb: 8, on_batch_memory_exceeded: auto_shrink }", "").load().unwrap();
     assert_eq!(only(&config).tuning.batch_size_memory_mb, Some(8));
@@ -152,12 +153,14 @@ fn a_url_may_come_from_the_file_the_environment_or_a_file_of_its_own() {
 
 #[test]
 fn a_socket_directory_is_a_host_and_needs_no_tls() {
-    let text = format!("source: {{ type: postgres, host: /tmp/pgdev, port: 5499, user: postgres, database: cli }}\n{EXPORT}");
+    let text =
+        format!("source: {{ type: postgres, host: /tmp/pgdev, port: 5499, user: postgres, database: cli }}\n{EXPORT}");
     let config = project().file("rivet.yaml", &text).load().unwrap();
     assert_eq!(config.source.host, Host::Unix(PathBuf::from("/tmp/pgdev")));
     assert_eq!(config.source.label(), "/tmp/pgdev:5499/cli");
     assert_eq!(config.source.password, None);
-    let text = format!("source: {{ type: postgres, url: 'postgres://postgres@/cli?host=/tmp/pgdev&port=5499' }}\n{EXPORT}");
+    let text =
+        format!("source: {{ type: postgres, url: 'postgres://postgres@/cli?host=/tmp/pgdev&port=5499' }}\n{EXPORT}");
     let config = project().file("rivet.yaml", &text).load().unwrap();
     assert_eq!(config.source.label(), "/tmp/pgdev:5499/cli");
 }
@@ -239,7 +242,8 @@ fn codecs_sizes_groups_and_columns_are_read() {
 #[test]
 fn queries_are_filled_in_and_lose_their_last_semicolon() {
     let text = format!("{SOURCE}{}", EXPORT.replace("table: public.orders", "query_file: q.sql"));
-    let project = project().file("rivet.yaml", &text).file("q.sql", "select '$${x}' || '${region}' from t -- $1 $$\n ; \n;");
+    let project =
+        project().file("rivet.yaml", &text).file("q.sql", "select '$${x}' || '${region}' from t -- $1 $$\n ; \n;");
     let project = project.param("region", "eu").env("region", "us");
     let config = project.load().unwrap();
     assert_eq!(only(&config).selection, Selection::Query("select '${x}' || 'eu' from t -- $1 $$".into()));
@@ -277,7 +281,10 @@ fn the_state_directory_is_found_without_a_valid_file() {
 #[test]
 fn destinations_are_resolved_once_and_stay_inside() {
     let resolve = |table: &str, path: &str| {
-        let text = format!("{SOURCE}{}", EXPORT.replace("public.orders", table).replace("path: out", &format!("path: \"{path}\"")));
+        let text = format!(
+            "{SOURCE}{}",
+            EXPORT.replace("public.orders", table).replace("path: out", &format!("path: \"{path}\""))
+        );
         let project = project().file("rivet.yaml", &text);
         let (root, prefix) = resolve_destination(only(&project.load().unwrap()), "orders-01J", "2026-01-31");
         let relative = |path: &Path| path.strip_prefix(project.dir.path()).unwrap().display().to_string();
@@ -285,7 +292,10 @@ fn destinations_are_resolved_once_and_stay_inside() {
     };
     let pair = |root: &str, prefix: &str| (root.to_owned(), prefix.to_owned());
     assert_eq!(resolve("t", "out"), pair("out", "out/orders-01J"));
-    assert_eq!(resolve("s.t", "out/{date}/{table}/{export}/"), pair("out/2026-01-31/t/orders", "out/2026-01-31/t/orders/orders-01J"));
+    assert_eq!(
+        resolve("s.t", "out/{date}/{table}/{export}/"),
+        pair("out/2026-01-31/t/orders", "out/2026-01-31/t/orders/orders-01J")
+    );
     assert_eq!(resolve("t", "a/{run_id}/b"), pair("a/orders-01J/b", "a/orders-01J/b"));
     assert_eq!(resolve("'\"../../etc\"'", "o/{table}"), pair("o/.._.._etc", "o/.._.._etc/orders-01J"));
     assert_eq!(resolve("'\"..\"'", "o/{table}"), pair("o/_..", "o/_../orders-01J"));

@@ -83,7 +83,8 @@ mod tests {
 
     #[test]
     fn values_on_the_command_line_are_not_repeated() {
-        let text = redact_values("error: unexpected argument 'password=hunter2' found\n\nUsage: rivet run --param <K=V>");
+        let text =
+            redact_values("error: unexpected argument 'password=hunter2' found\n\nUsage: rivet run --param <K=V>");
         assert_eq!(text, "error: unexpected argument 'password=…' found\n\nUsage: rivet run --param <K=V>");
     }
 }

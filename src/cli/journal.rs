@@ -114,7 +114,8 @@ fn verify(args: &Verify, out: &mut Out) -> Result<Exit> {
         }
     }
     out.flush();
-    let errors: Vec<Error> = failures.into_iter().map(|(export, error)| error.at(format!("export \"{export}\""))).collect();
+    let errors: Vec<Error> =
+        failures.into_iter().map(|(export, error)| error.at(format!("export \"{export}\""))).collect();
     errors.iter().for_each(|error| errors::show(error, args.json));
     Ok(super::summary::worst(&errors.iter().collect::<Vec<_>>()))
 }
@@ -128,7 +129,8 @@ fn check(journal: &ExportJournal) -> Result<()> {
 }
 
 fn describe(journal: &ExportJournal) -> String {
-    let (events, runs) = (figures::counted(journal.events(), "event"), figures::counted(journal.runs().len() as u64, "run"));
+    let (events, runs) =
+        (figures::counted(journal.events(), "event"), figures::counted(journal.runs().len() as u64, "run"));
     let head = journal.head().map(|(seq, hash)| format!(", head {seq} {hash}")).unwrap_or_default();
     let live = journal.live.as_ref().map(|holder| format!(", in use by pid {}", holder.pid)).unwrap_or_default();
     let note = journal.note.as_ref().map(|note| format!("; {}", errors::single_line(note))).unwrap_or_default();

@@ -49,9 +49,8 @@ pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, V
             match journal.records(extent.run) {
                 Ok(records) => {
                     let summary = RunSummary::from_events(&records);
-                    let live = journal.live.is_some()
-                        && Some(extent.run) == journal.last_run()
-                        && summary.status == "running";
+                    let live =
+                        journal.live.is_some() && Some(extent.run) == journal.last_run() && summary.status == "running";
                     runs.push(Run { journal, records, summary, live });
                 }
                 Err(error) => unreadable.push((journal.export.clone(), error)),

@@ -321,10 +321,7 @@ mod tests {
         watched.sample(start);
         watched.apply(&rows(100));
         watched.sample(start + Duration::from_secs(1));
-        assert_eq!(
-            watched.figures(),
-            "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9.0 s left"
-        );
+        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9.0 s left");
         for second in 2..20 {
             watched.apply(&rows(10));
             watched.sample(start + Duration::from_secs(second));

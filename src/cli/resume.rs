@@ -57,16 +57,16 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     if report.was_complete {
         super::errors::tell("The run is complete; nothing was changed.\n");
     }
-    let resume = |run_id: &str| {
-        summary::resume_command(run_id, args.place.config.as_deref(), args.place.state_dir.as_deref())
-    };
+    let resume =
+        |run_id: &str| summary::resume_command(run_id, args.place.config.as_deref(), args.place.state_dir.as_deref());
     let reports: [ExportReport; 1] = [report];
     run::show(out, &reports, args.json, &resume)
 }
 
 /// The configuration file that the run was planned with, by its journal.
 fn journaled_config(state_dir: &std::path::Path, export: &str, run_id: &str) -> Result<PathBuf> {
-    let unknown = || Error::new(ErrorKind::RunUnknown, format!("no journal under {} knows {run_id}", state_dir.display()));
+    let unknown =
+        || Error::new(ErrorKind::RunUnknown, format!("no journal under {} knows {run_id}", state_dir.display()));
     let dir = state_dir.join(export);
     // The id is the user's: it must not lead out of the state directory.
     if !dir.is_dir() || dir.parent() != Some(state_dir) || export.is_empty() {

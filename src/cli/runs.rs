@@ -57,9 +57,7 @@ pub fn report(problems: &[(&str, &Error)], json: bool) {
 /// `{"runs":[…],"live":[…],"problems":[…]}`: summaries, ids of those that a process works on, and what is unreadable.
 pub fn json(runs: &[Run<'_>], problems: &[(&str, &Error)]) -> serde_json::Value {
     let live: Vec<_> = runs.iter().filter(|run| run.live).map(|run| &run.summary.run_id).collect();
-    let problem = |(export, error): &(&str, &Error)| {
-        json!({"export": export, "code": error.code(), "message": error.what(), "hint": error.hint()})
-    };
+    let problem = |(export, error): &(&str, &Error)| json!({"export": export, "code": error.code(), "message": error.what(), "hint": error.hint()});
     json!({
         "runs": runs.iter().map(|run| &run.summary).collect::<Vec<_>>(),
         "live": live,

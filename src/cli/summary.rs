@@ -127,7 +127,10 @@ fn rows(summary: &RunSummary) -> Vec<(&'static str, String)> {
     }
     if let Some(spilled) = summary.pg_temp_bytes_delta.filter(|bytes| *bytes > 64 << 20) {
         let spilled = figures::bytes(spilled as u64);
-        rows.push(("server", format!("spilled {spilled} to disk; a smaller `tuning.batch_size` or more work_mem helps")));
+        rows.push((
+            "server",
+            format!("spilled {spilled} to disk; a smaller `tuning.batch_size` or more work_mem helps"),
+        ));
     }
     rows.push(("journal", journal_cost(summary)));
     if let (Some(message), true) = (&summary.error_message, summary.status != "success") {
@@ -165,7 +168,11 @@ fn read_as(summary: &RunSummary, split: &Split) -> String {
 fn consistency(summary: &RunSummary) -> String {
     let kind = RunJournal::consistency(&summary.manifest_parts);
     match (kind, summary.journal.snapshots()) {
-        ("snapshot", snapshots) => match summary.manifest_parts.first().and_then(|part| snapshots.iter().find(|s| s.snapshot.0 == part.snapshot)) {
+        ("snapshot", snapshots) => match summary
+            .manifest_parts
+            .first()
+            .and_then(|part| snapshots.iter().find(|s| s.snapshot.0 == part.snapshot))
+        {
             Some(snapshot) => format!("one snapshot, at {}", snapshot.lsn),
             None => "one snapshot".to_owned(),
         },
@@ -173,7 +180,8 @@ fn consistency(summary: &RunSummary) -> String {
             let mut used: Vec<u32> = summary.manifest_parts.iter().map(|part| part.snapshot).collect();
             used.sort_unstable();
             used.dedup();
-            let lsns: Vec<_> = snapshots.iter().filter(|s| used.contains(&s.snapshot.0)).map(|s| s.lsn.as_str()).collect();
+            let lsns: Vec<_> =
+                snapshots.iter().filter(|s| used.contains(&s.snapshot.0)).map(|s| s.lsn.as_str()).collect();
             format!("mixed: {} snapshots, at {}; the manifest names each part's", used.len(), lsns.join(", "))
         }
     }
@@ -220,7 +228,11 @@ pub fn resume_command(run_id: &str, config: Option<&Path>, state_dir: Option<&Pa
 
 fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | ':' | '@' | '%' | '+');
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// The exit code of several exports together: the one that most needs a person.

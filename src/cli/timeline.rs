@@ -99,7 +99,12 @@ pub fn details(event: &Event) -> String {
         }
         Event::SplitChosen(e) => {
             let estimated = figures::count(e.estimated_rows);
-            format!("{} by {}, about {estimated} rows: {}", figures::counted(u64::from(e.slices), "slice"), split(&e.split), e.reason)
+            format!(
+                "{} by {}, about {estimated} rows: {}",
+                figures::counted(u64::from(e.slices), "slice"),
+                split(&e.split),
+                e.reason
+            )
         }
         Event::SlicesPlanned(e) => match e.slices.as_slice() {
             [] => "none".to_owned(),
@@ -124,7 +129,8 @@ pub fn details(event: &Event) -> String {
             format!("{}, {}, {}{adopted}", e.path, rows(e.rows), figures::bytes(e.bytes))
         }
         Event::SliceCompleted(e) => {
-            let (files, took) = (figures::counted(u64::from(e.files), "file"), figures::duration(Duration::from_millis(e.took_ms)));
+            let (files, took) =
+                (figures::counted(u64::from(e.files), "file"), figures::duration(Duration::from_millis(e.took_ms)));
             format!("slice {}, {}, {files}, {took}", e.slice, rows(e.rows))
         }
         Event::SliceFailed(e) => format!("slice {}, attempt {}: {}: {}", e.slice, e.attempt, e.code, e.message),
@@ -195,7 +201,14 @@ mod tests {
     use crate::run::ids::{Attempt, ChainHash, EventSeq, Fingerprint, RunOrdinal, SliceNo};
 
     fn recorded(seq: u64, event: Event) -> Recorded {
-        Recorded { run: RunOrdinal(1), seq: EventSeq(seq), wall_ms: seq as i64, mono_us: 0, hash: ChainHash::GENESIS, event }
+        Recorded {
+            run: RunOrdinal(1),
+            seq: EventSeq(seq),
+            wall_ms: seq as i64,
+            mono_us: 0,
+            hash: ChainHash::GENESIS,
+            event,
+        }
     }
 
     #[test]
@@ -206,7 +219,8 @@ mod tests {
         };
         let published = recorded(4, Event::Published(Published { manifest: Fingerprint(1) }));
         let records = [batch(1, 0), batch(2, 1), batch(3, 0), published, batch(5, 0)];
-        let folded: Vec<_> = lines(&records, false).into_iter().map(|line| (line.seq, line.event, line.details)).collect();
+        let folded: Vec<_> =
+            lines(&records, false).into_iter().map(|line| (line.seq, line.event, line.details)).collect();
         let text = |a: &str, b: &str, c: &str| (a.to_owned(), b.to_owned(), c.to_owned());
         assert_eq!(
             folded,
