@@ -39,7 +39,7 @@ pub struct Args {
     #[arg(long = "param", value_name = "KEY=VALUE")]
     params: Vec<String>,
 
-    /// Read the files back before they are published
+    /// Check the published files against their manifest
     #[arg(long)]
     validate: bool,
 
@@ -100,7 +100,7 @@ pub fn watched<T>(style: Style, work: impl FnOnce(&Runtime, &Sender<Notice>, &St
     engine::stop::on_signals(runtime.handle(), &stop)?;
     let (sender, receiver) = channel();
     let done = std::thread::scope(|scope| {
-        scope.spawn(|| progress::follow(&receiver, style));
+        scope.spawn(move || progress::follow(&receiver, style));
         let done = work(&runtime, &sender, &stop);
         // The watcher ends with the last sender.
         drop(sender);

@@ -66,7 +66,7 @@ pub fn json(runs: &[Run<'_>], problems: &[(&str, &Error)]) -> serde_json::Value 
 }
 
 /// A run whose process ended without a word is not running.
-pub fn status(run: &Run<'_>) -> &str {
+pub fn status<'a>(run: &'a Run<'_>) -> &'a str {
     match run.summary.status.as_str() {
         "running" if !run.live => "killed",
         status => status,
@@ -75,7 +75,7 @@ pub fn status(run: &Run<'_>) -> &str {
 
 fn table(runs: &[Run<'_>]) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
+    table.load_style(presets::NOTHING);
     table.set_header(["run", "status", "started (UTC)", "rows", "files", "size", "took"]);
     for run in runs {
         let summary = &run.summary;

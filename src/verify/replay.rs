@@ -5,7 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::manifest::model::{Manifest, ManifestPart};
-use crate::manifest::read;
+use crate::manifest::of_run::of_run;
+use crate::manifest::{read, write};
 use crate::run::event::{Event, Recorded};
 use crate::run::ids::EventSeq;
 use crate::run::{RunState, RunSummary};
@@ -50,9 +51,7 @@ pub fn replay(records: &[Recorded], summary: &RunSummary, parts: bool) -> Result
     let events = records.len() as u64;
     let divergence = |compared, divergence| Ok(Replay { events, compared, divergence });
     let last = records.last();
-    if let (false, Some(last), Err(what)) =
-        (summary.status == "running", last, summary.check_post_run_invariants())
-    {
+    if let (false, Some(last), Err(what)) = (summary.status == "running", last, summary.check_post_run_invariants()) {
         return divergence(Compared::Events, Some(at(last, what)));
     }
     let prefix = Path::new(&summary.journal.planned().run.prefix);
@@ -106,7 +105,7 @@ fn compare_manifest(
     if let Some(found) = compare_parts(records, summary, &manifest, written) {
         return Ok(Some(found));
     }
-    if let Some(found) = compare_head(records, &manifest, written) {
+    if let Some(found) = compare_head(records, &manifest, written).or_else(|| compare_rebuilt(records, written)) {
         return Ok(Some(found));
     }
     if fingerprint != event.fingerprint {
@@ -127,10 +126,14 @@ fn compare_parts(
     for part in &summary.manifest_parts {
         let committed = commit_of(records, &part.path).unwrap_or(written);
         match listed.iter().find(|listed| listed.path == part.path) {
-            None => return Some(at(committed, format!("{} was committed, and the manifest does not list it", part.path))),
+            None => {
+                return Some(at(committed, format!("{} was committed, and the manifest does not list it", part.path)));
+            }
             Some(listed) if *listed != part => {
-                let what = format!("{} has {} rows and {} in the journal, {} rows and {} in the manifest", part.path,
-                    part.rows, part.content_fingerprint, listed.rows, listed.content_fingerprint);
+                let what = format!(
+                    "{} has {} rows and {} in the journal, {} rows and {} in the manifest",
+                    part.path, part.rows, part.content_fingerprint, listed.rows, listed.content_fingerprint
+                );
                 return Some(at(committed, what));
             }
             Some(_) => {}
@@ -139,6 +142,23 @@ fn compare_parts(
     let known = |part: &&&ManifestPart| summary.manifest_parts.iter().all(|ours| ours.path != part.path);
     let extra = listed.iter().find(known)?;
     Some(at(written, format!("the manifest lists {}, which no event committed", extra.path)))
+}
+
+/// The manifest is a function of the events before it: built again, it must have the bytes that were written.
+fn compare_rebuilt(records: &[Recorded], written: &Recorded) -> Option<Divergence> {
+    let Event::ManifestWritten(event) = &written.event else { return None };
+    let before = records.iter().take_while(|recorded| recorded.seq < written.seq);
+    let state = RunState::fold(before.clone()).ok()?;
+    let rebuilt = of_run(&state, &RunSummary::from_events(before)).and_then(|manifest| write::to_bytes(&manifest));
+    match rebuilt {
+        Ok(rebuilt) if rebuilt.fingerprint == event.fingerprint => None,
+        Ok(rebuilt) => {
+            let what =
+                format!("the events give manifest {}, and {} was written", rebuilt.fingerprint, event.fingerprint);
+            Some(at(written, what))
+        }
+        Err(error) => Some(at(written, Error::what(&error))),
+    }
 }
 
 /// The manifest names the event before it by number and hash: the journal must still have it.
