@@ -63,11 +63,6 @@ pub fn instant(wall_ms: i64) -> String {
     }
 }
 
-/// Milliseconds since 1970 as RFC 3339 in UTC, with milliseconds.
-pub fn rfc3339(wall_ms: i64) -> Option<String> {
-    jiff::Timestamp::from_millisecond(wall_ms).ok().map(|time| format!("{time:.3}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,7 +78,6 @@ mod tests {
         assert_eq!(times, ["0 ms", "999 ms", "1.0 s", "59.9 s", "1 min 01 s", "59 min 59 s", "2 h 07 min"]);
         assert_eq!(instant(0), "1970-01-01 00:00:00");
         assert_eq!(instant(i64::MAX), "-");
-        assert_eq!(rfc3339(1_500).as_deref(), Some("1970-01-01T00:00:01.500Z"));
         assert_eq!(per_second(10, Duration::ZERO), None);
         assert_eq!((counted(1, "row"), counted(0, "row")), ("1 row".to_owned(), "0 rows".to_owned()));
     }

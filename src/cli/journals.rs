@@ -4,7 +4,7 @@ use super::state_dir::Place;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::reader::{self, ExportJournal};
 use crate::run::RunSummary;
-use crate::run::event::{Event, Recorded};
+use crate::run::event::Recorded;
 use std::path::PathBuf;
 
 /// Where to read: a journal that is named, or those of a state directory.
@@ -79,13 +79,5 @@ pub fn find<'a>(journals: &'a [ExportJournal], run_id: &str) -> Result<Run<'a>> 
     match crate::config::nearest(run_id, known.iter().map(String::as_str)) {
         Some(near) => Err(error.with_hint(format!("Did you mean {near}?"))),
         None => Err(error),
-    }
-}
-
-/// The first event of a run.
-pub fn planned(records: &[Recorded]) -> Option<&crate::run::event::RunPlanned> {
-    match &records.first()?.event {
-        Event::RunPlanned(planned) => Some(planned),
-        _ => None,
     }
 }

@@ -37,7 +37,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     } else if runs.is_empty() {
         errors::tell("No runs yet.\n");
     } else {
-        out.line(&table(&runs).to_string());
+        out.line(&table(&runs).trim_fmt());
     }
     out.flush();
     report(&problems, args.json);

@@ -22,7 +22,7 @@ pub use secret::Secret;
 
 use crate::error::{Error, ErrorKind, Result};
 use interpolate::Values;
-pub use section::nearest;
+pub(crate) use section::nearest;
 use section::{Field, Section};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
@@ -86,12 +86,12 @@ pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Optio
     let context = Context { file: path.display().to_string(), dir, params: &options.params, env };
     let text = read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    if text.trim().is_empty() {
-        let what = format!("{} is empty", context.file);
-        return Err(Error::new(ErrorKind::ConfigInvalid, what)
-            .with_hint("Add `source` and `exports`; docs/config.md has an example."));
-    }
     let mut root = yaml::parse(&context.file, text)?;
+    if matches!(root.value, yaml::Value::Null) {
+        let what = format!("{} is empty", context.file);
+        let hint = "Add `source` and `exports`; docs/config.md has an example.";
+        return Err(Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint));
+    }
     interpolate::fill(&context.file, &mut root, &context.values())?;
     let section = Section::open(&context.file, "", &root, KEYS)?;
     let source = source::read(&context, &section.required("source")?)?;

@@ -178,11 +178,13 @@ pub fn open(paths: &Paths, trust_log: bool) -> Result<Opened> {
             (store, scan, Some(because))
         }
     };
+    hit("journal.open.verified", paths)?;
     let decision = recover::decide(witness.mark, &scan, trust_log);
     let (recovery, rewrite) =
         recover::apply(decision, witness.mark, &scan, &mut store).map_err(|error| error.at(paths.dir.display()))?;
     let head = settle_head(paths, &witness, scan.tip, rewrite)
         .map_err(|error| unwritable(&paths.head(), "cannot be written", error))?;
+    hit("journal.open.settled", paths)?;
     for dir in [&paths.log(), &paths.dir] {
         sync_directory(dir).map_err(|error| unwritable(dir, "cannot be synced", error))?;
     }
@@ -191,6 +193,10 @@ pub fn open(paths: &Paths, trust_log: bool) -> Result<Opened> {
         None => recovery,
     };
     Ok(Opened { store, head, scan, recovery })
+}
+
+fn hit(point: &str, paths: &Paths) -> Result<()> {
+    crate::failpoint::hit(point).map_err(|error| unwritable(&paths.dir, "cannot be opened", error))
 }
 
 fn settle_head(paths: &Paths, witness: &Witness, tip: Mark, rewrite: bool) -> io::Result<Head> {

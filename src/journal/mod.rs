@@ -24,6 +24,8 @@ mod recover;
 mod recovery_table;
 mod sled_store;
 mod store;
+#[cfg(test)]
+mod store_script;
 pub mod wire;
 
 pub use costs::JournalCosts;

@@ -1,6 +1,10 @@
-//! What the tests of slices share: a session on the test server, a schema of one's own, and the judgement whether the
-//! slices of a plan hold every row once.
+//! What the tests of slices share: a database of one's own, and the judgement whether the slices of a plan hold every row
+//! once.
 
+// Each test binary uses its own share of this.
+#![allow(dead_code)]
+
+use crate::support::database::Database;
 use futures_util::TryStreamExt;
 use rivet::config::model::Selection;
 use rivet::run::plan::{Bounds, Split};
@@ -11,26 +15,46 @@ use std::collections::BTreeMap;
 use tokio_postgres::{Client, NoTls};
 
 /// The settings that the program pins in every session, as far as they matter here.
-const PINNED: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
-    SET extra_float_digits = 1; SET bytea_output = 'hex'; SET jit = off; SET max_parallel_workers_per_gather = 0;
+const PINNED: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'iso_8601';
+    SET extra_float_digits = 3; SET bytea_output = 'hex'; SET jit = off; SET max_parallel_workers_per_gather = 0;
     SET client_min_messages = warning";
 
-pub async fn session() -> Client {
-    let url = std::env::var("RIVET_TEST_PG_URL").expect("RIVET_TEST_PG_URL names a database for tests");
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.expect("the test server answers");
+/// A session in a database of its own.
+pub struct Prepared {
+    client: Client,
+    database: Database,
+    schema: String,
+}
+
+impl std::ops::Deref for Prepared {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl Prepared {
+    /// Another session in the same database.
+    pub async fn session(&self) -> Client {
+        connected(&self.database, &self.schema).await
+    }
+}
+
+async fn connected(database: &Database, schema: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(&database.url(), NoTls).await.expect("the test server answers");
     tokio::spawn(connection);
-    client.batch_execute(PINNED).await.unwrap();
+    client.batch_execute(&format!("{PINNED}; SET search_path = {schema}, public")).await.unwrap();
     client
 }
 
 /// A session whose search path is a new schema, filled by `setup`.
-pub async fn prepared(schema: &str, setup: &str) -> Client {
-    let client = session().await;
-    let begin =
-        format!("DROP SCHEMA IF EXISTS {schema} CASCADE; CREATE SCHEMA {schema}; SET search_path = {schema}, public");
-    client.batch_execute(&begin).await.unwrap();
+pub async fn prepared(schema: &str, setup: &str) -> Prepared {
+    let database = Database::create(schema);
+    let client = connected(&database, schema).await;
+    client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
     client.batch_execute(setup).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.as_db_error()));
-    client
+    Prepared { client, database, schema: schema.to_owned() }
 }
 
 pub fn table(schema: &str, name: &str) -> Selection {
@@ -91,14 +115,12 @@ impl Judged {
 ///
 /// # Panics
 /// When a row is missing, or there twice.
-pub async fn judged(client: &Client, selection: &Selection, request: &SplitRequest) -> Judged {
+pub async fn judged(client: &Prepared, selection: &Selection, request: &SplitRequest) -> Judged {
     let described = described(client, selection).await;
     let open = snapshot::open(client).await.unwrap();
     let planned = split::plan(client, &described, request).await.unwrap_or_else(|error| panic!("{error}"));
-    let path: String = client.query_one("SHOW search_path", &[]).await.unwrap().get(0);
 
-    let worker = session().await;
-    worker.batch_execute(&format!("SET search_path = {path}")).await.unwrap();
+    let worker = client.session().await;
     let mut rows = Vec::new();
     let mut union = Vec::new();
     for slice in &planned.slices {

@@ -4,7 +4,7 @@
 
 use super::sql::ident;
 use super::types::{self, Mapping, SourceType};
-use super::{query, types_of};
+use super::{fault, query, types_of};
 use crate::config::model::Selection;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::{Column, ColumnType, Schema};
@@ -409,17 +409,7 @@ fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a s
     scored.filter(|(score, _)| *score >= 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, other)| other)
 }
 
-/// Names what failed; the server's own words stay in it.
+/// Classifies what the driver or the server reported, and names the place.
 pub(super) fn failed(error: tokio_postgres::Error, context: &str) -> Error {
-    let kind = match error.code().map(|code| code.code()) {
-        Some("42501") => ErrorKind::SourceDenied,
-        Some("42P01" | "3F000") => ErrorKind::SourceMissing,
-        Some(_) => ErrorKind::SourceQuery,
-        None => ErrorKind::SourceLost,
-    };
-    let what = match error.as_db_error() {
-        Some(server) => server.message().to_owned(),
-        None => error.to_string(),
-    };
-    Error::new(kind, what).at(context).with_source(error)
+    fault::from_driver(error).at(context)
 }

@@ -58,14 +58,7 @@ pub async fn join(client: &Client, id: &str) -> Result<()> {
     }
     let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{id}'");
     let Err(error) = client.batch_execute(&begin).await else { return Ok(()) };
-    // 22023 and 42704: no such snapshot; 55000: its transaction ended while it was being imported.
-    let lost = error.code().is_some_and(|code| ["22023", "42704", "55000"].contains(&code.code()));
-    let error = rolled_back(client, error).await;
-    if !lost {
-        return Err(error);
-    }
-    let what = format!("the snapshot {id} is no longer there: {}", error.what());
-    Err(Error::new(ErrorKind::SourceSnapshotLost, what).with_source(error))
+    Err(rolled_back(client, error).await.at(format_args!("snapshot {id}")))
 }
 
 /// Ends the transaction of [`open`] or [`join`].

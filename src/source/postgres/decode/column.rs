@@ -5,41 +5,17 @@ use super::cells::{Cells, Flaw, Nulls};
 use super::fixed;
 use super::list::List;
 use super::numeric::Decimal;
+use crate::encode::arrow_schema::data_type;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::ColumnType;
 use crate::source::postgres::types::Wire;
 use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray};
 use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, Field, Float32Type, Float64Type,
-    Int16Type, Int32Type, Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt32Type, UInt64Type,
-    i256,
+    ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type,
+    Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type, i256,
 };
 use std::sync::Arc;
-
-/// The plain Arrow type of a column.
-pub(super) fn data_type(column_type: &ColumnType) -> DataType {
-    match column_type {
-        ColumnType::Bool => DataType::Boolean,
-        ColumnType::Int16 => DataType::Int16,
-        ColumnType::Int32 => DataType::Int32,
-        ColumnType::Int64 => DataType::Int64,
-        ColumnType::UInt32 => DataType::UInt32,
-        ColumnType::UInt64 => DataType::UInt64,
-        ColumnType::Float32 => DataType::Float32,
-        ColumnType::Float64 => DataType::Float64,
-        ColumnType::Decimal { precision: precision @ ..=38, scale } => DataType::Decimal128(*precision, *scale as i8),
-        ColumnType::Decimal { precision, scale } => DataType::Decimal256(*precision, *scale as i8),
-        ColumnType::Date => DataType::Date32,
-        ColumnType::Time => DataType::Time64(TimeUnit::Microsecond),
-        ColumnType::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
-        ColumnType::TimestampUtc => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
-        ColumnType::Text | ColumnType::Json => DataType::Utf8,
-        ColumnType::Binary => DataType::Binary,
-        ColumnType::Uuid => DataType::FixedSizeBinary(16),
-        ColumnType::List(element) => DataType::List(Arc::new(Field::new("element", data_type(element), true))),
-    }
-}
 
 enum Values {
     Bool(BooleanBufferBuilder),

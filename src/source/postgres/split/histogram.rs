@@ -104,9 +104,9 @@ pub async fn points(
             UNION ALL
             SELECT h.value, 0, true FROM s, unnest(s.bounds::{array}) AS h(value)
         )
-        SELECT value::text, share, bound, dense_rank() OVER (ORDER BY value {collate}),
-               octet_length(value::text) <= {MOST_BOUNDARY_BYTES}
-        FROM points ORDER BY value {collate}, bound DESC"
+        SELECT p.value::text AS shown, p.share, p.bound, dense_rank() OVER (ORDER BY p.value {collate}),
+               octet_length(p.value::text) <= {MOST_BOUNDARY_BYTES}
+        FROM points p ORDER BY p.value {collate}, p.bound DESC"
     );
     let rows = client
         .query_typed(

@@ -17,9 +17,11 @@ mod histogram;
 mod sample;
 
 use super::catalog::{Described, Index, Relation, RelationKind, SourceColumn, failed};
+use super::sql::ident;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::ids::SliceNo;
 use crate::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// [`Split::Key`] evidence: the server's own statistics of the leading column.
@@ -91,6 +93,16 @@ struct Points {
     evidence: &'static str,
 }
 
+impl Points {
+    fn below(&self) -> Vec<f64> {
+        self.points.iter().map(|point| point.below).collect()
+    }
+
+    fn cuts(&self, wanted: usize) -> Vec<usize> {
+        choose::cuts(&self.below(), wanted)
+    }
+}
+
 /// What holding the relation told about it.
 struct Held {
     rows: u64,
@@ -119,6 +131,9 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
         }
     };
     assert_covered(described, &planned)?;
+    if let Split::Key { columns, .. } = &planned.split {
+        assert_rising(client, described, columns, &planned.slices).await?;
+    }
     Ok(planned)
 }
 
@@ -247,8 +262,9 @@ async fn of_relation(
     if scattered(points.correlation) {
         return Ok(by_pages(relation, held, wanted, "the heap does not follow the key"));
     }
-    Ok(match points.points.is_empty() {
-        false => by_key(described, held, wanted, points),
+    let cuts = points.cuts(wanted);
+    Ok(match cuts.is_empty() {
+        false => by_key(described, held, wanted, points, &cuts),
         true if pages_possible => by_pages(relation, held, wanted, "no boundary was found in its key"),
         true => whole(held, "no boundary was found in its key"),
     })
@@ -266,9 +282,10 @@ async fn of_query(
         return Ok(whole(held, "the query has a LIMIT or a sample, and could return other rows to each slice"));
     }
     let points = sample::points(client, described, &[column], held.rows, wanted).await?;
-    Ok(match points.points.is_empty() {
+    let cuts = points.cuts(wanted);
+    Ok(match cuts.is_empty() {
         true => whole(held, "no boundary was found in its `chunk_column`"),
-        false => by_key(described, held, wanted, points),
+        false => by_key(described, held, wanted, points, &cuts),
     })
 }
 
@@ -334,16 +351,14 @@ fn by_pages(relation: &Relation, held: &Held, wanted: usize, why: &str) -> Plann
     }
 }
 
-fn by_key(described: &Described, held: &Held, wanted: usize, found: Points) -> PlannedSplit {
-    let below: Vec<f64> = found.points.iter().map(|point| point.below).collect();
-    let cuts = choose::cuts(&below, wanted);
+fn by_key(described: &Described, held: &Held, wanted: usize, found: Points, cuts: &[usize]) -> PlannedSplit {
     let bounds: Vec<Vec<String>> = cuts.iter().map(|&i| found.points[i].values.clone()).collect();
     let lowers = [None].into_iter().chain(bounds.iter().cloned().map(Some));
     let uppers = bounds.iter().cloned().map(Some).chain([None]);
     let present = 1.0 - found.null_share;
     let ranges = lowers
         .zip(uppers)
-        .zip(choose::shares(&below, &cuts))
+        .zip(choose::shares(&found.below(), cuts))
         .map(|((lower, upper), share)| (Bounds::Range { lower, upper }, share * present));
     let nulls = nullable(described, &found.key).then_some((Bounds::NullKey, found.null_share));
     let slices = numbered(ranges.chain(nulls), held.rows as f64);
@@ -408,6 +423,52 @@ fn assert_covered(described: &Described, planned: &PlannedSplit) -> Result<()> {
     }
     let what = format!("{}: {} slices do not cover it", described.selection.label(), bounds.len());
     Err(Error::new(ErrorKind::EmptyPlan, what))
+}
+
+/// The other half of the invariant: each boundary lies above the one before it, as the database compares them. Ranges
+/// that join up in any other order would hold rows twice.
+async fn assert_rising(client: &Client, described: &Described, key: &[KeyColumn], slices: &[SlicePlan]) -> Result<()> {
+    let boundaries: Vec<&Vec<String>> = slices
+        .iter()
+        .filter_map(|slice| match &slice.bounds {
+            Bounds::Range { upper, .. } => upper.as_ref(),
+            _ => None,
+        })
+        .collect();
+    if boundaries.len() < 2 {
+        return Ok(());
+    }
+    let columns: Vec<Vec<&str>> =
+        (0..key.len()).map(|i| boundaries.iter().map(|values| values[i].as_str()).collect()).collect();
+    let listed = |item: &dyn Fn(usize, &KeyColumn) -> String| {
+        key.iter().enumerate().map(|(i, column)| item(i, column)).collect::<Vec<_>>().join(", ")
+    };
+    let own = listed(&|i, column| format!("{} AS k{i}", ident(&column.name)));
+    let cast = listed(&|i, column| format!("u.k{i}::{}", column.type_name));
+    let (arrays, names) = (listed(&|i, _| format!("unnest(${})", i + 1)), listed(&|i, _| format!("k{i}")));
+    let previous = listed(&|i, _| format!("lag(k{i}) OVER (ORDER BY n)"));
+    let (before, after) = (listed(&|i, _| format!("p{i}")), listed(&|i, _| format!("k{i}")));
+    // The empty branch lends the values the columns' own collations.
+    let sql = format!(
+        "SELECT count(*) FROM (
+            SELECT {names}, n, {previous} FROM (
+                SELECT {own}, 0::int8 AS n FROM {} WHERE false
+                UNION ALL
+                SELECT {cast}, u.n FROM ROWS FROM ({arrays}) WITH ORDINALITY AS u({names}, n)
+            ) boundaries
+         ) AS pairs({names}, n, {before})
+         WHERE n > 1 AND ({before}) < ({after})",
+        described.from
+    );
+    let parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+        columns.iter().map(|values| (values as &(dyn ToSql + Sync), Type::TEXT_ARRAY)).collect();
+    let place = described.selection.label();
+    let rows = client.query_typed(&sql, &parameters).await.map_err(|error| failed(error, &place))?;
+    let rising: i64 = rows.first().map_or(0, |row| row.get(0));
+    if usize::try_from(rising) == Ok(boundaries.len() - 1) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::EmptyPlan, format!("{place}: the boundaries of its slices are not in rising order")))
 }
 
 fn pages_join_up(bounds: &[&Bounds]) -> bool {
