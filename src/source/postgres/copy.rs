@@ -229,11 +229,16 @@ impl CopyStream {
         let next = self.pipe.next(self.stall_timeout);
         match &next {
             Ok(Some(chunk)) => self.bytes += chunk.messages().len() as u64,
-            // A stall leaves the statement running: it is cancelled when this is dropped.
-            Err(error) if error.kind() == ErrorKind::SourceStalled => {}
+            // Stalled or stopped from outside, the statement still runs: it is cancelled when this is dropped.
+            Err(error) if matches!(error.kind(), ErrorKind::SourceStalled | ErrorKind::RunInterrupted) => {}
             Ok(None) | Err(_) => self.ended = true,
         }
         next
+    }
+
+    /// Ends the wait of [`CopyStream::next_chunk`] from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.pipe.clone())
     }
 
     /// Bytes received so far, message headers included.
@@ -260,6 +265,18 @@ impl CopyStream {
             return Err(Error::new(ErrorKind::CountMismatch, what));
         }
         Ok(rows)
+    }
+}
+
+/// See [`CopyStream::stopper`].
+pub struct Stopper(Arc<Pipe>);
+
+impl Stopper {
+    /// The stream ends with `error`, unless it has ended already. Chunks that wait are not handed out any more.
+    pub fn stop(self, error: Error) {
+        lock(&self.0.state).chunks.clear();
+        self.0.end(Err(error));
+        self.0.given_up.notify_one();
     }
 }
 
