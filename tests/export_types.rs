@@ -157,9 +157,11 @@ fn infinite_dates_become_null_and_are_counted_in_a_warning() {
     let finite = "SELECT id, CASE WHEN isfinite(d) THEN d END AS d, CASE WHEN isfinite(ts) THEN ts END AS ts, \
                   CASE WHEN isfinite(tz) THEN tz END AS tz FROM t";
     oracle::assert_same_rows(&database, finite, &scratch.run_dir(&run_id(&summary)));
-    let warnings = summary["journal"]["degraded"]["warnings"].to_string();
-    for column in ["\\\"d\\\"", "\\\"ts\\\"", "\\\"tz\\\""] {
-        assert!(warnings.contains(column), "no warning names {column}: {warnings}");
+    let journal = scratch.journal_dir("values").display().to_string();
+    let events = scratch.rivet(&["replay", "--journal", &journal, "--events", "--json"]).expect_exit(0).stdout;
+    let warnings: Vec<&str> = events.lines().filter(|event| event.contains("warning_noted")).collect();
+    for warned in ["\\\"d\\\": 2 infinite", "\\\"ts\\\": 1 infinite", "\\\"tz\\\": 1 infinite"] {
+        assert!(warnings.iter().any(|warning| warning.contains(warned)), "no warning says {warned}: {warnings:?}");
     }
 }
 
@@ -303,7 +305,7 @@ fn lists_of_lists_are_never_flattened_and_never_fatal() {
         }
         _ => {
             let finished = finished.expect_error(1, "RIVET_SOURCE_VALUE");
-            assert!(finished.stderr.contains("\"c0\"") || finished.stderr.contains("\"c1\""), "{finished}");
+            assert!(finished.stderr.contains("c0") || finished.stderr.contains("c1"), "{finished}");
         }
     }
 }
