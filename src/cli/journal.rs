@@ -15,10 +15,14 @@ use std::path::PathBuf;
 /// A journal is one directory for each export, under the state directory. Everything that rivet knows about a run is in
 /// there; see docs/adr/0001-journal-on-sled.md.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    arg_required_else_help = false,
+    disable_help_subcommand = true,
+    after_help = "Examples:
   rivet journal verify
   rivet journal export --journal .rivet/orders > orders.jsonl
-  rivet journal import orders.jsonl --into /tmp/copy/orders")]
+  rivet journal import orders.jsonl --into /tmp/copy/orders"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
