@@ -152,7 +152,11 @@ impl Watched {
             text.push_str(&format!(", {} rows/s, {}/s", figures::count(rows), figures::bytes(bytes)));
         }
         if let Some(left) = self.remaining() {
-            text.push_str(&format!(", about {} left", figures::duration(left)));
+            let left = match left.as_secs() {
+                seconds @ 0..60 => format!("{seconds} s"),
+                _ => figures::duration(left),
+            };
+            text.push_str(&format!(", about {left} left"));
         }
         text
     }
@@ -281,7 +285,7 @@ impl Bars {
     }
 
     fn add(&mut self, export: &str) {
-        let bar = self.multi.add(ProgressBar::new(0).with_style(self.style.clone()));
+        let bar = self.multi.add(ProgressBar::new(1).with_style(self.style.clone()));
         bar.set_prefix(export.to_owned());
         self.bars.push(bar);
     }
@@ -324,7 +328,7 @@ mod tests {
         watched.sample(start);
         watched.apply(&rows(100));
         watched.sample(start + Duration::from_secs(1));
-        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9.0 s left");
+        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9 s left");
         for second in 2..20 {
             watched.apply(&rows(10));
             watched.sample(start + Duration::from_secs(second));
