@@ -69,7 +69,7 @@ fn each_mistake_has_its_code_its_place_and_a_word_that_helps() {
         (format!("{SOURCE}{SOURCE}{EXPORT}"), ConfigSyntax, "4:1", "\"source\" stands twice"),
         ("a: b: c\n".to_owned(), ConfigSyntax, "1:5", "not valid YAML"),
         ("a: *b\n".to_owned(), ConfigSyntax, "1:4", "names no anchor"),
-        (format!("{SOURCE}{EXPORT}---\na: 1\n"), ConfigSyntax, "9:1", "second document"),
+        (format!("{SOURCE}{EXPORT}---\na: 1\n"), ConfigSyntax, "10:1", "second document"),
         // Interpolation.
         (instead("table: public.orders", "query: select ${region}"), ConfigUnset, "6:12", "`${region}` is neither"),
         (instead("table: public.orders", "query: select ${"), ConfigSyntax, "6:12", "never closed"),

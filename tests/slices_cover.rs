@@ -73,9 +73,10 @@ async fn a_key_of_any_type_is_cut_into_equal_ranges_by_a_sample_and_by_statistic
         ("arrays", "int[]", "SELECT ARRAY[i % 100, i] FROM generate_series(1, 20000) i"),
         ("ranges", "int4range", "SELECT int4range(i, i + 5) FROM generate_series(1, 20000) i"),
     ];
+    let first = prepared("cov_types", "").await;
     for (name, key_type, values) in cases {
         let schema = format!("cov_{name}");
-        let client = prepared(&schema, &keyed(key_type, values, PRIMARY)).await;
+        let client = first.beside(&schema, &keyed(key_type, values, PRIMARY)).await;
         let sampled = judged(&client, &table(&schema, "t"), &slices(8)).await;
         assert_eq!((sampled.evidence(), sampled.key()), ("sample", vec!["k"]), "{name}");
         assert_eq!(sampled.rows.len(), 8, "{name}");
@@ -118,6 +119,7 @@ async fn whatever_is_in_a_column_the_slices_hold_every_row_once() {
         ("interval", "% * interval '11 hours'"),
         ("boolean", "%::int % 2 = 0"),
     ];
+    let first = prepared("lot", "").await;
     for seed in 0..44_u64 {
         let mut lot = fastrand::Rng::with_seed(seed);
         let (key_type, value) = types[seed as usize % types.len()];
@@ -132,7 +134,7 @@ async fn whatever_is_in_a_column_the_slices_hold_every_row_once() {
             value.replace('%', "v").replace("v::int v ", "v::int % ")
         );
         let schema = format!("lot_{seed}");
-        let client = prepared(&schema, &setup).await;
+        let client = first.beside(&schema, &setup).await;
         match lot.u32(0..3) {
             0 => client.batch_execute("ANALYZE t").await.unwrap(),
             1 => client.batch_execute("ANALYZE t; INSERT INTO t SELECT k, -b FROM t").await.unwrap(),
@@ -471,4 +473,99 @@ async fn a_table_of_the_most_columns_is_read() {
     let client = prepared("cov_wide", &setup).await;
     let judged = judged(&client, &table("cov_wide", "t"), &slices(4)).await;
     assert_eq!((judged.described.columns.len(), judged.rows.iter().sum::<usize>()), (1600, 100));
+}
+
+/// Pages filled to a tenth, so that a table of few rows has more blocks than are sampled.
+const SPARSE_PAGES: &str = "WITH (fillfactor = 10, autovacuum_enabled = false)";
+
+#[tokio::test]
+async fn a_sample_of_a_few_blocks_divides_as_well_as_all_of_them_and_reads_nothing_else() {
+    let keys =
+        [("follows", "int", "i"), ("scattered", "uuid", "md5(i::text)::uuid"), ("falls", "bigint", "-i::bigint << 30")];
+    let first = prepared("sample", "").await;
+    for (name, key_type, value) in keys {
+        let setup = format!(
+            "CREATE TABLE t (k {key_type} NOT NULL, x text) {SPARSE_PAGES};
+             INSERT INTO t SELECT {value}, repeat('x', i % 200) FROM generate_series(1, 60000) i; ALTER TABLE t ADD PRIMARY KEY (k)"
+        );
+        let client = first.beside(name, &setup).await;
+        let judged = judged(&client, &table(name, "t"), &slices(30)).await;
+        assert_eq!((judged.evidence(), judged.rows.len()), ("sample", 30), "{name}");
+        assert!(judged.described.relation.as_ref().unwrap().pages > 8_000, "{name}");
+        assert!(judged.imbalance() < 1.6, "{name}: {:?}", judged.rows);
+
+        rivet::source::postgres::snapshot::open(&client).await.unwrap();
+        rivet::source::postgres::split::plan(&client, &judged.described, &slices(30)).await.unwrap();
+        let counted =
+            "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 't' AND schemaname = current_schema";
+        assert_eq!(client.query_one(counted, &[]).await.unwrap().get::<_, i64>(0), 0, "{name}: sequential scans");
+    }
+}
+
+#[tokio::test]
+async fn pages_that_updates_and_deletes_have_thinned_out_weigh_less() {
+    let setup = format!(
+        "CREATE TABLE t (k int PRIMARY KEY, x text) {SPARSE_PAGES}; INSERT INTO t SELECT i, repeat('x', 60) FROM generate_series(1, 60000) i;
+         DELETE FROM t WHERE k < 30000 AND k % 10 > 0; UPDATE t SET x = x || 'y' WHERE k > 45000"
+    );
+    let client = prepared("thinned", &setup).await;
+    let judged = judged(&client, &table("thinned", "t"), &slices(8)).await;
+    assert!(judged.imbalance() < 1.6, "{:?}", judged.rows);
+}
+
+#[tokio::test]
+async fn a_large_partitioned_table_is_sampled_over_all_of_its_partitions() {
+    let parts: Vec<String> = (0..5)
+        .map(|i| {
+            format!(
+                "CREATE TABLE t{i} PARTITION OF t FOR VALUES FROM ({}) TO ({}) {SPARSE_PAGES};",
+                i * i * 3000,
+                (i + 1) * (i + 1) * 3000
+            )
+        })
+        .collect();
+    let setup = format!(
+        "CREATE TABLE t (k int PRIMARY KEY, x text) PARTITION BY RANGE (k); {}
+         INSERT INTO t SELECT i, repeat('x', 60) FROM generate_series(0, 74999) i",
+        parts.concat()
+    );
+    let client = prepared("parts", &setup).await;
+    let judged = judged(&client, &table("parts", "t"), &slices(10)).await;
+    assert!(judged.described.relation.as_ref().unwrap().pages > 6_000);
+    assert_eq!((judged.evidence(), judged.rows.len()), ("sample", 10));
+    assert!(judged.imbalance() < 2.0, "{:?}", judged.rows);
+}
+
+#[tokio::test]
+async fn a_large_table_that_lies_in_another_order_than_its_key_is_read_by_pages_unless_a_column_is_named() {
+    let setup = format!(
+        "CREATE UNLOGGED TABLE t (k uuid NOT NULL, x text) {SPARSE_PAGES};
+         INSERT INTO t SELECT md5(i::text)::uuid, '' FROM generate_series(1, 560000) i; ALTER TABLE t ADD PRIMARY KEY (k)"
+    );
+    let client = prepared("scattered", &setup).await;
+    let request = rivet::source::postgres::split::SplitRequest { slices: None, ..slices(1) };
+    for _ in 0..2 {
+        let by_default = judged(&client, &table("scattered", "t"), &request).await;
+        assert!(by_default.described.relation.as_ref().unwrap().bytes >= 256 << 20);
+        assert_eq!(
+            (by_default.planned.split.name(), by_default.rows.len()),
+            ("pages", 8),
+            "{}",
+            by_default.planned.reason
+        );
+        assert!(by_default.imbalance() < 1.2, "{:?}", by_default.rows);
+        client.batch_execute("ANALYZE t").await.unwrap();
+    }
+    let asked = judged(&client, &table("scattered", "t"), &by("k", 8)).await;
+    assert_eq!((asked.evidence(), asked.rows.len()), ("histogram", 8));
+}
+
+#[tokio::test]
+async fn sizes_decide_how_many_slices_there_are_when_nobody_asks() {
+    let client =
+        prepared("sizes", "CREATE TABLE t AS SELECT i AS k FROM generate_series(1, 100000) i; ANALYZE t").await;
+    let small = rivet::source::postgres::split::SplitRequest { slices: None, ..slices(1) };
+    assert_eq!(judged(&client, &table("sizes", "t"), &small).await.planned.split, Split::Whole);
+    let rows = rivet::source::postgres::split::SplitRequest { rows_per_slice: Some(30_000), ..small };
+    assert_eq!(judged(&client, &table("sizes", "t"), &rows).await.rows.len(), 4);
 }

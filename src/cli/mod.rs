@@ -34,7 +34,6 @@ use std::ffi::OsString;
     after_help = "Exit codes: 0 success, 1 failed, 2 usage or configuration, 3 integrity, 4 schema drift, \
         5 refused to protect data, 6 unavailable (try again), 7 busy, 130 interrupted (resumable).",
     after_long_help = EXIT_CODES,
-    propagate_version = true,
     subcommand_required = true,
     arg_required_else_help = false,
     disable_help_subcommand = true

@@ -4,7 +4,9 @@ use super::journals::{self, From, Run};
 use super::output::Out;
 use super::{errors, figures};
 use crate::error::{Error, Exit, Result};
+use crate::journal::reader;
 use comfy_table::{Cell, CellAlignment, Table, presets};
+use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
 
@@ -54,13 +56,51 @@ pub fn report(problems: &[(&str, &Error)], json: bool) {
     }
 }
 
-/// `{"runs":[…],"live":[…],"problems":[…]}`: summaries, ids of those that a process works on, and what is unreadable.
+/// What the process that works on a run last said about itself. Its journal says the same, later.
+#[derive(Debug, Serialize)]
+pub struct Progress {
+    pub run_id: String,
+    pub rows_fetched: u64,
+    pub estimated_rows: u64,
+    pub slices_completed: u64,
+    pub slices: u64,
+}
+
+impl Progress {
+    pub fn text(&self) -> String {
+        let of = if self.estimated_rows > 0 {
+            format!(" of about {}", figures::count(self.estimated_rows))
+        } else {
+            String::new()
+        };
+        let rows = figures::count(self.rows_fetched);
+        format!("{rows}{of} rows; {} of {} done", self.slices_completed, figures::counted(self.slices, "slice"))
+    }
+}
+
+/// Progress of a live run; `None` when its process has not written any.
+pub fn progress(run: &Run<'_>) -> Option<Progress> {
+    let status = reader::status(&run.journal.dir).filter(|_| run.live)?;
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+    let run_id = status["summary"]["run_id"].as_str().filter(|id| *id == run.summary.run_id)?.to_owned();
+    Some(Progress {
+        run_id,
+        rows_fetched: number(&status["rows_fetched"]),
+        estimated_rows: number(&status["estimated_rows"]),
+        slices_completed: number(&status["slices"]["completed"]),
+        slices: number(&status["slices"]["total"]),
+    })
+}
+
+/// `{"runs":[…],"live":[…],"progress":[…],"problems":[…]}`: summaries, ids of those that a process works on, how far it
+/// is with them, and what is unreadable.
 pub fn json(runs: &[Run<'_>], problems: &[(&str, &Error)]) -> serde_json::Value {
     let live: Vec<_> = runs.iter().filter(|run| run.live).map(|run| &run.summary.run_id).collect();
     let problem = |(export, error): &(&str, &Error)| json!({"export": export, "code": error.code(), "message": error.what(), "hint": error.hint()});
     json!({
         "runs": runs.iter().map(|run| &run.summary).collect::<Vec<_>>(),
         "live": live,
+        "progress": runs.iter().filter_map(progress).collect::<Vec<_>>(),
         "problems": problems.iter().map(problem).collect::<Vec<_>>(),
     })
 }

@@ -53,6 +53,9 @@ fn show(args: &Args, out: &mut Out, runs: &[Run<'_>], problems: &[(&str, &Error)
         let resume = summary::resume_command(&run.summary.run_id, place.config.as_deref(), place.state_dir.as_deref());
         let live = run.journal.live.as_ref().filter(|_| run.live);
         out.write(&summary::text_of(&run.summary, live, &resume));
+        if let Some(progress) = live.and_then(|_| runs::progress(run)) {
+            out.line(&format!("  {:<12} {}", "fetched", progress.text()));
+        }
         if let Some(note) = &run.journal.note {
             errors::tell(&format!("  {}\n", errors::single_line(note)));
         }

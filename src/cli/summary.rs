@@ -69,7 +69,10 @@ fn heading(summary: &RunSummary, live: Option<&Holder>) -> String {
         "interrupted" | "running" => (YELLOW, "■"),
         _ => (RED, "✗"),
     };
-    let took = figures::duration(took(summary));
+    let mut took = figures::duration(took(summary));
+    if summary.journal.invocations() > 1 {
+        took.push_str(&format!(", in {} invocations", summary.journal.invocations()));
+    }
     let status = match (summary.status.as_str(), &summary.skip_reason) {
         ("success", _) => format!("success in {took}"),
         ("skipped", Some(reason)) => format!("skipped ({})", errors::single_line(reason)),
@@ -99,7 +102,7 @@ fn rows(summary: &RunSummary) -> Vec<(&'static str, String)> {
             figures::counted(summary.files_committed as u64, "file"),
             figures::bytes(summary.bytes_written)
         );
-        rows.push(("files", with_rate(files, summary.bytes_written, summary, figures::bytes, "/s")));
+        rows.push(("written", with_rate(files, summary.bytes_written, summary, figures::bytes, "/s")));
     }
     if let Some(split) = &planned.split {
         rows.push(("read", read_as(summary, split)));
@@ -133,7 +136,8 @@ fn rows(summary: &RunSummary) -> Vec<(&'static str, String)> {
         ));
     }
     rows.push(("journal", journal_cost(summary)));
-    if let (Some(message), true) = (&summary.error_message, summary.status != "success") {
+    // An interrupted run was interrupted because somebody interrupted it.
+    if let (Some(message), "failed") = (&summary.error_message, summary.status.as_str()) {
         rows.push(("because", message.clone()));
     }
     rows
@@ -161,7 +165,9 @@ fn read_as(summary: &RunSummary, split: &Split) -> String {
     if happened.slices_completed < planned.slices {
         let _ = write!(text, ", {} of them complete", happened.slices_completed);
     }
-    let _ = write!(text, "; peak memory {} MB", summary.peak_rss_mb);
+    if summary.peak_rss_mb > 0 {
+        let _ = write!(text, "; peak memory {} MB", summary.peak_rss_mb);
+    }
     text
 }
 

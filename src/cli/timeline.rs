@@ -98,13 +98,8 @@ pub fn details(event: &Event) -> String {
             format!("snapshot {}: {} at {}, PostgreSQL {}{standby}", e.snapshot, e.id, e.lsn, e.server)
         }
         Event::SplitChosen(e) => {
-            let estimated = figures::count(e.estimated_rows);
-            format!(
-                "{} by {}, about {estimated} rows: {}",
-                figures::counted(u64::from(e.slices), "slice"),
-                split(&e.split),
-                e.reason
-            )
+            let slices = figures::counted(u64::from(e.slices), "slice");
+            format!("{slices}{}, about {} rows: {}", split(&e.split), figures::count(e.estimated_rows), e.reason)
         }
         Event::SlicesPlanned(e) => match e.slices.as_slice() {
             [] => "none".to_owned(),
@@ -170,12 +165,12 @@ pub fn details(event: &Event) -> String {
 
 fn split(split: &Split) -> String {
     match split {
-        Split::Whole => "nothing".to_owned(),
+        Split::Whole => String::new(),
         Split::Key { columns, evidence } => {
             let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
-            format!("{} ({evidence})", names.join(", "))
+            format!(" by {} ({evidence})", names.join(", "))
         }
-        Split::Pages { pages } => format!("{} pages", figures::count(u64::from(*pages))),
+        Split::Pages { pages } => format!(" of {} pages", figures::count(u64::from(*pages))),
     }
 }
 

@@ -26,6 +26,7 @@ mod sled_store;
 mod store;
 #[cfg(test)]
 mod store_script;
+pub mod upkeep;
 pub mod wire;
 
 pub use costs::JournalCosts;
@@ -228,25 +229,18 @@ impl Journal {
             .map_err(|error| disk::unwritable(&paths.status(), "cannot be written", error))
     }
 
+    /// Closes the log and keeps the lock, for what replaces the log as a whole.
+    fn close_log(self) -> Place {
+        self.place
+    }
+
     /// Fills a new journal with the events of another, as they are, durably. What was verified on the way in needs no
     /// second look here; the next open takes it anyway.
     fn adopt(mut self, anchor: Anchor, events: &dyn Store, tip: Mark) -> Result<()> {
         debug_assert_eq!(self.tip, Mark::GENESIS, "only a new journal adopts");
-        let filled = (move || -> io::Result<()> {
-            let (mut failed, store) = (Ok(()), &mut self.store);
-            if anchor.run.0 > 0 {
-                store.insert_if_absent(Key::ANCHOR, &recover::anchor_value(anchor))?;
-            }
-            events.scan(&recover::first_key_kept(anchor).0, None, &mut |key, value| {
-                let Ok(key) = key.try_into() else { return ControlFlow::Continue(()) };
-                failed = store.insert_if_absent(Key(key), value).map(drop);
-                if failed.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
-            failed?;
-            store.flush()?;
-            store.sync()?;
-            self.head.write(tip)
-        })();
+        let filled = recover::fill(self.store.as_mut(), anchor, events)
+            .and_then(|()| self.store.sync())
+            .and_then(|()| self.head.write(tip));
         filled.map_err(|error| {
             Error::new(ErrorKind::JournalIo, format!("events could not be journaled: {error}")).with_source(error)
         })

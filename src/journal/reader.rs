@@ -265,7 +265,7 @@ impl Copy {
 }
 
 /// Everything that the scan found whole, in memory.
-fn load(store: &dyn Store, scan: &Scan) -> io::Result<MemoryStore> {
+pub(super) fn load(store: &dyn Store, scan: &Scan) -> io::Result<MemoryStore> {
     let mut memory = MemoryStore::default();
     let Some(last) = scan.runs.last() else { return Ok(memory) };
     let first = recover::first_key_kept(scan.anchor);

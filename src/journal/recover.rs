@@ -178,7 +178,6 @@ pub fn apply(decision: Decision, head: Option<Mark>, scan: &Scan, store: &mut dy
     };
     let acknowledged = head.map_or(EventSeq(0), |mark| mark.seq);
     let accepted = scan.tip.seq;
-    finish_pruning(scan, store).map_err(io)?;
     match decision {
         Decision::Start => Ok((Recovery::Fresh, false)),
         Decision::Go => Ok((if accepted.0 == 0 { Recovery::Fresh } else { Recovery::Clean }, false)),
@@ -197,19 +196,6 @@ pub fn apply(decision: Decision, head: Option<Mark>, scan: &Scan, store: &mut dy
         }
         Decision::Refuse(refusal) => Err(refusal.into()),
     }
-}
-
-/// A prune writes its anchor first and removes afterwards; what a crash left in between goes now.
-fn finish_pruning(scan: &Scan, store: &mut dyn Store) -> std::io::Result<()> {
-    if scan.anchor.run.0 > 0 {
-        store.remove(&first_key_pruned(), Some(&first_key_kept(scan.anchor).0))?;
-    }
-    Ok(())
-}
-
-/// The first key that an anchor can make void: right after the anchor's own.
-pub fn first_key_pruned() -> [u8; Key::LENGTH + 1] {
-    [0; Key::LENGTH + 1]
 }
 
 /// The first key that belongs to a run after the anchor.
@@ -250,7 +236,8 @@ pub fn scan(store: &dyn Store, head: Option<Mark>) -> Result<Scan> {
     let mut anchor = Anchor::GENESIS;
     let mut refusal = None;
     // The anchor's key comes before every other; a log without one begins with its first event.
-    let read = store.scan(&Key::ANCHOR.0, Some(&first_key_pruned()), &mut |_, value| {
+    let after_anchor = [&Key::ANCHOR.0[..], &[0]].concat();
+    let read = store.scan(&Key::ANCHOR.0, Some(&after_anchor), &mut |_, value| {
         match read_anchor(value) {
             Ok(found) => anchor = found,
             Err(error) => refusal = Some(error),
@@ -258,12 +245,11 @@ pub fn scan(store: &dyn Store, head: Option<Mark>) -> Result<Scan> {
         ControlFlow::Break(())
     });
     let mut progress = Progress::after(anchor, head);
-    let from = if anchor.run.0 > 0 { first_key_kept(anchor).0.to_vec() } else { first_key_pruned().to_vec() };
     let read = read.and_then(|()| {
         if refusal.is_some() {
             return Ok(());
         }
-        store.scan(&from, None, &mut |key, value| match progress.take(key, value) {
+        store.scan(&after_anchor, None, &mut |key, value| match progress.take(key, value) {
             Ok(()) => ControlFlow::Continue(()),
             Err(Stop::Tail(what)) => {
                 progress.scan.tail = Tail::Invalid { key: key.to_vec(), what };
@@ -314,7 +300,7 @@ fn decoded(opened: &envelope::Opened<'_>) -> Result<Recorded> {
 }
 
 /// Bytes of an anchor, to stand under [`Key::ANCHOR`].
-pub fn anchor_value(anchor: Anchor) -> Vec<u8> {
+fn anchor_value(anchor: Anchor) -> Vec<u8> {
     let header = Header {
         kind: envelope::ANCHOR_KIND,
         version: 1,
@@ -325,6 +311,22 @@ pub fn anchor_value(anchor: Anchor) -> Vec<u8> {
         previous: anchor.mark.hash,
     };
     envelope::seal(&header, &[]).0
+}
+
+/// Fills an empty store with an anchor and the events after it, and flushes it.
+pub fn fill(store: &mut dyn Store, anchor: Anchor, events: &dyn Store) -> std::io::Result<()> {
+    if anchor.run.0 > 0 {
+        store.insert_if_absent(Key::ANCHOR, &anchor_value(anchor))?;
+    }
+    let mut filled = Ok(());
+    events.scan(&first_key_kept(anchor).0, None, &mut |key, value| {
+        // The source was verified: its keys are keys.
+        let Ok(key) = key.try_into() else { return ControlFlow::Continue(()) };
+        filled = store.insert_if_absent(Key(key), value).map(drop);
+        if filled.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    filled?;
+    store.flush()
 }
 
 fn read_anchor(value: &[u8]) -> Result<Anchor> {

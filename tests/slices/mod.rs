@@ -12,6 +12,7 @@ use rivet::source::postgres::catalog::{self, Described};
 use rivet::source::postgres::split::{self, PlannedSplit, SplitRequest};
 use rivet::source::postgres::{snapshot, sql};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio_postgres::{Client, NoTls};
 
 /// The settings that the program pins in every session, as far as they matter here.
@@ -22,7 +23,7 @@ const PINNED: &str = "SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET Inte
 /// A session in a database of its own.
 pub struct Prepared {
     client: Client,
-    database: Database,
+    database: Arc<Database>,
     schema: String,
 }
 
@@ -39,6 +40,11 @@ impl Prepared {
     pub async fn session(&self) -> Client {
         connected(&self.database, &self.schema).await
     }
+
+    /// The same in another schema of the same database.
+    pub async fn beside(&self, schema: &str, setup: &str) -> Prepared {
+        prepared_in(self.database.clone(), schema, setup).await
+    }
 }
 
 async fn connected(database: &Database, schema: &str) -> Client {
@@ -48,9 +54,12 @@ async fn connected(database: &Database, schema: &str) -> Client {
     client
 }
 
-/// A session whose search path is a new schema, filled by `setup`.
+/// A session in a new database, whose search path is a new schema, filled by `setup`.
 pub async fn prepared(schema: &str, setup: &str) -> Prepared {
-    let database = Database::create(schema);
+    prepared_in(Arc::new(Database::create(schema)), schema, setup).await
+}
+
+async fn prepared_in(database: Arc<Database>, schema: &str, setup: &str) -> Prepared {
     let client = connected(&database, schema).await;
     client.batch_execute(&format!("CREATE SCHEMA {schema}")).await.unwrap();
     client.batch_execute(setup).await.unwrap_or_else(|error| panic!("{error}: {:?}", error.as_db_error()));

@@ -1,8 +1,8 @@
 //! Points of a key from a sample of blocks.
 //!
-//! `TABLESAMPLE SYSTEM` reads some whole blocks, of which every n-th row is kept; the database sorts those, ranks them
-//! and hands over a few points around each wished boundary. What is read is bounded in blocks, what is sorted in rows,
-//! and what is sent in points, however large the table is.
+//! Of some blocks, evenly spaced over the heap, every n-th line is read; the database sorts those rows, ranks them and
+//! hands over a few points around each wished boundary. What is read is bounded in blocks, what is sorted in rows, and
+//! what is sent in points, however large the table is.
 
 use super::{EVIDENCE_SAMPLE, EVIDENCE_SCAN, MOST_BOUNDARY_BYTES, Point, Points, choose, key_column};
 use crate::error::{Error, ErrorKind, Result};
@@ -10,11 +10,13 @@ use crate::source::postgres::catalog::{Described, SourceColumn, failed};
 use crate::source::postgres::sql::ident;
 use tokio_postgres::{Client, Row};
 
-/// Rows of a block lie next to each other in the key as well when the heap follows it: what makes slices equal is the
-/// number of blocks for each slice.
-const BLOCKS_PER_SLICE: u64 = 64;
+/// Blocks for each wished slice. Where the heap follows the key a slice is a run of blocks, and even spacing makes it
+/// right to within one of them.
+const BLOCKS_PER_SLICE: u64 = 16;
 const LEAST_BLOCKS: u64 = 2_000;
 const MOST_BLOCKS: u64 = 8_000;
+/// Lines that a page of the usual 8 KiB can hold: `MaxHeapTuplesPerPage`.
+const MOST_LINES: u64 = 291;
 const MOST_ROWS: u64 = 30_000;
 /// Points that are handed over for each wanted slice.
 const POINTS_PER_SLICE: usize = 8;
@@ -60,17 +62,30 @@ struct From {
 impl From {
     fn of(described: &Described, rows: u64, wanted: usize) -> From {
         let step = |rows: u64| rows.div_ceil(MOST_ROWS).max(1);
+        let table = &described.from;
         let Some(relation) = described.relation.as_ref().filter(|relation| relation.has_pages()) else {
-            return From { sql: described.from.clone(), step: step(rows), evidence: EVIDENCE_SCAN };
+            return From { sql: table.clone(), step: step(rows), evidence: EVIDENCE_SCAN };
         };
-        let blocks = (BLOCKS_PER_SLICE * wanted as u64).clamp(LEAST_BLOCKS, MOST_BLOCKS);
-        if relation.pages <= blocks {
-            return From { sql: described.from.clone(), step: step(rows), evidence: EVIDENCE_SAMPLE };
+        let (pages, blocks) = (relation.pages, (BLOCKS_PER_SLICE * wanted as u64).clamp(LEAST_BLOCKS, MOST_BLOCKS));
+        if pages <= blocks {
+            return From { sql: table.clone(), step: step(rows), evidence: EVIDENCE_SAMPLE };
         }
-        let share = blocks as f64 / relation.pages as f64;
-        // A constant seed: the same table is sampled in the same way.
-        let sql = format!("{} TABLESAMPLE SYSTEM ({}) REPEATABLE (1)", described.from, share * 100.0);
-        From { sql, step: step((rows as f64 * share) as u64), evidence: EVIDENCE_SAMPLE }
+        let expected = (rows as f64 / pages as f64 * blocks as f64) as u64;
+        if !relation.heap || relation.children > 0 {
+            // Block numbers mean nothing across several heaps. The constant seed samples the same table the same way.
+            let sql = format!("{table} TABLESAMPLE SYSTEM ({}) REPEATABLE (1)", blocks as f64 / pages as f64 * 100.0);
+            return From { sql, step: step(expected), evidence: EVIDENCE_SAMPLE };
+        }
+        // Lines are thinned here and not later, so that few are fetched; beyond the expected number, because updates
+        // push lines up. One that does not exist or is not visible is passed over. Full pages weigh more than empty ones.
+        let lines = (3 * rows / pages + 16).min(MOST_LINES);
+        let apart = step(expected);
+        let sql = format!(
+            "{table} WHERE ctid = ANY (ARRAY(
+                 SELECT format('(%s,%s)', b * {pages} / {blocks}, line)::tid
+                 FROM generate_series(0::int8, {blocks} - 1) b, generate_series(1 + b * 7 % {apart}, {lines}, {apart}) line))"
+        );
+        From { sql, step: 1, evidence: EVIDENCE_SAMPLE }
     }
 }
 
