@@ -13,9 +13,6 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Instant;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// As the decoder sizes its batches.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
 

@@ -19,7 +19,7 @@ use crate::source::postgres::catalog::Described;
 use crate::source::postgres::session::{Session, SessionSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// Everything that the workers of a run share. Nothing in it changes while they work.
@@ -256,10 +256,7 @@ impl Coordinator<'_, '_> {
     fn wait(&self, inbox: &Receiver<Receipt>) -> Option<Receipt> {
         let due = self.waiting.values().min().filter(|_| self.failed.is_none() && !self.idle.is_empty());
         match due {
-            Some(due) => match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(receipt) => Some(receipt),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())).ok(),
             // This coordinator's own sender keeps the channel open.
             None => inbox.recv().ok(),
         }
