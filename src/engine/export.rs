@@ -32,6 +32,8 @@ pub struct ExportContext<'a> {
     pub config: &'a Config,
     pub export: &'a ExportConfig,
     pub stop: &'a Stop,
+    /// Runs since before the journal was opened.
+    pub clock: Clock,
     notices: Sender<Notice>,
     /// How many exports share the memory budget.
     exports_at_once: usize,
@@ -46,7 +48,15 @@ impl<'a> ExportContext<'a> {
         stop: &'a Stop,
         exports_at_once: usize,
     ) -> Self {
-        ExportContext { runtime, config, export, stop, notices, exports_at_once: exports_at_once.max(1) }
+        ExportContext {
+            runtime,
+            config,
+            export,
+            stop,
+            clock: Clock::start(),
+            notices,
+            exports_at_once: exports_at_once.max(1),
+        }
     }
 
     pub fn notify(&self, notice: Notice) {
