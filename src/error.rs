@@ -83,6 +83,8 @@ macro_rules! error_kinds {
 
 error_kinds! {
     Usage = "RIVET_USAGE", Usage, Never, "Run `rivet --help` to see what can be asked.";
+    /// Standard output is a file or a device that takes no more.
+    OutputUnwritable = "RIVET_OUTPUT_UNWRITABLE", Failed, Never, "Check where standard output goes; what the command did is done.";
     ConfigMissing = "RIVET_CONFIG_MISSING", Usage, Never, "Name the file with `-c FILE`; tools/demo writes a small one to start from.";
     ConfigUnreadable = "RIVET_CONFIG_UNREADABLE", Usage, Never, "Check the file's permissions and that it is text.";
     ConfigSyntax = "RIVET_CONFIG_SYNTAX", Usage, Never, "Mend the YAML at the place that is named.";

@@ -19,6 +19,7 @@ pub mod journal;
 pub mod manifest;
 pub mod run;
 pub mod source;
+pub mod time;
 pub mod verify;
 
 pub use error::{Error, ErrorKind, Result};

@@ -432,6 +432,10 @@ fn read_type(field: &Field<'_>) -> Result<ColumnType> {
     let written = field.text()?;
     let text: String = written.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
     let body = text.strip_prefix("decimal(").or_else(|| text.strip_prefix("numeric("));
+    if body.is_some_and(|body| !body.ends_with(')')) {
+        // `{ a: decimal(18,2) }`: the comma ends the value.
+        return Err(field.invalid("is cut short").with_hint("Quote it: in braces, a comma ends a value."));
+    }
     if let Some(body) = body.and_then(|body| body.strip_suffix(')')) {
         let parsed = ColumnType::parse(&format!("decimal({body})"));
         return parsed

@@ -22,7 +22,8 @@ pub use secret::Secret;
 
 use crate::error::{Error, ErrorKind, Result};
 use interpolate::Values;
-use section::{Field, Section, nearest};
+pub(crate) use section::nearest;
+use section::{Field, Section};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -85,12 +86,12 @@ pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Optio
     let context = Context { file: path.display().to_string(), dir, params: &options.params, env };
     let text = read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    if text.trim().is_empty() {
-        let what = format!("{} is empty", context.file);
-        return Err(Error::new(ErrorKind::ConfigInvalid, what)
-            .with_hint("Add `source` and `exports`; docs/config.md has an example."));
-    }
     let mut root = yaml::parse(&context.file, text)?;
+    if matches!(root.value, yaml::Value::Null) {
+        let what = format!("{} is empty", context.file);
+        let hint = "Add `source` and `exports`; docs/config.md has an example.";
+        return Err(Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint));
+    }
     interpolate::fill(&context.file, &mut root, &context.values())?;
     let section = Section::open(&context.file, "", &root, KEYS)?;
     let source = source::read(&context, &section.required("source")?)?;
@@ -104,6 +105,29 @@ pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Optio
     };
     let parallel_exports = flag("parallel_exports")? | flag("parallel_export_processes")?;
     Ok(Config { path: absolute, source: source.config, exports, parallel_exports, state_dir })
+}
+
+/// The state directory that a file names, for commands that read journals: nothing else in the file has to be valid.
+///
+/// # Errors
+/// The file cannot be read, is not YAML, or its `state_dir` cannot be filled in.
+pub fn state_dir_of(path: &Path) -> Result<PathBuf> {
+    let absolute = absolute(path)?;
+    let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
+    let params = BTreeMap::new();
+    let context =
+        Context { file: path.display().to_string(), dir, params: &params, env: &|name| std::env::var(name).ok() };
+    let root = yaml::parse(&context.file, &read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?)?;
+    let yaml::Value::Mapping(entries) = root.value else { return Ok(context.dir.join(".rivet")) };
+    let Some(mut entry) = entries.into_iter().find(|entry| entry.key == "state_dir") else {
+        return Ok(context.dir.join(".rivet"));
+    };
+    interpolate::fill(&context.file, &mut entry.node, &context.values())?;
+    let only = yaml::Node { place: entry.place, value: yaml::Value::Mapping(vec![entry]) };
+    match Section::open(&context.file, "", &only, KEYS)?.get("state_dir") {
+        Some(field) => Ok(context.beside(field.text()?)),
+        None => Ok(context.dir.join(".rivet")),
+    }
 }
 
 fn read_exports(

@@ -82,7 +82,8 @@ pub fn parse(file: &str, text: &str) -> Result<Node> {
             max_nodes: 100_000,
             max_aliases: 1_000,
             max_anchors: 1_000,
-            max_documents: 1,
+            // One more than is accepted, so that a second document is called that.
+            max_documents: 2,
             max_total_scalar_bytes: 4 << 20,
             max_merge_keys: 1_000,
         },

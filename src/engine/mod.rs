@@ -1,2 +1,335 @@
-//! (being written)
+//! The shell around the core: asks [`crate::run::next`] what is left, performs it, journals the receipt, asks again.
+//!
+//! There is one loop ([`export::drive`]) for a new run and for a resumed one; what differs is only where the fold of the
+//! journal says they stand.
+
+pub mod clock;
+mod deliver;
+mod export;
+mod ledger;
+mod memory;
 pub mod notice;
+mod reading;
+mod settle;
+pub mod stop;
+mod worker;
+
+pub use export::ExportContext;
+pub use ledger::Ledger;
+pub use memory::peak_rss_mb;
+pub use stop::Stop;
+pub use worker::part_name;
+
+use crate::config::{Config, ExportConfig, resolve_destination};
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{Holder, Journal};
+use crate::run::event::{Outcome, RunPlanned};
+use crate::run::ids::{Fingerprint, RunOrdinal};
+use crate::run::state::Life;
+use crate::run::{Command, RunState, RunSummary};
+use notice::Notice;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::Sender;
+use tokio::runtime::{Builder, Runtime};
+
+/// What `rivet run` was asked to do beyond its configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RunRequest {
+    pub validate: bool,
+    /// Start anew even where an unfinished run could be resumed.
+    pub fresh: bool,
+}
+
+/// How one export ended. A summary is missing only when no run came to be; an error is missing only on success.
+#[derive(Debug)]
+pub struct ExportReport {
+    pub export: String,
+    pub summary: Option<RunSummary>,
+    pub error: Option<Error>,
+    /// A resume found the run complete and changed nothing.
+    pub was_complete: bool,
+}
+
+/// Threads that move bytes between sockets and workers. Decoding and encoding have threads of their own.
+const RUNTIME_THREADS: usize = 2;
+
+/// # Errors
+/// The operating system gives no threads.
+pub fn runtime() -> Result<Runtime> {
+    let built = Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
+    built.map_err(|e| Error::new(ErrorKind::Internal, "no threads for the network").with_source(e))
+}
+
+/// Runs every export of `config`, in its order; several at once with `parallel_exports`.
+pub fn run(
+    runtime: &Runtime,
+    config: &Config,
+    request: RunRequest,
+    notices: &Sender<Notice>,
+    stop: &Stop,
+) -> Vec<ExportReport> {
+    let at_once = if config.parallel_exports {
+        std::thread::available_parallelism().map_or(1, usize::from).min(config.exports.len())
+    } else {
+        1
+    };
+    let one = |export: &ExportConfig, notices: Sender<Notice>| {
+        let context = ExportContext::new(runtime.handle(), config, export, notices, stop, at_once);
+        run_export(&context, request)
+    };
+    if at_once <= 1 {
+        return config.exports.iter().map(|export| one(export, notices.clone())).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let mut reports: Vec<(usize, ExportReport)> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..at_once)
+            .map(|_| {
+                let (notices, next, one) = (notices.clone(), &next, &one);
+                scope.spawn(move || {
+                    let mut done = vec![];
+                    while let Some(export) = {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        config.exports.get(i).map(|export| (i, export))
+                    } {
+                        done.push((export.0, one(export.1, notices.clone())));
+                    }
+                    done
+                })
+            })
+            .collect();
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_default()).collect()
+    });
+    reports.sort_by_key(|(i, _)| *i);
+    reports.into_iter().map(|(_, report)| report).collect()
+}
+
+/// One export: resumes its unfinished run, or plans a new one.
+fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport {
+    let name = context.export.name.clone();
+    let failed = |error: Error| ExportReport {
+        export: name.clone(),
+        summary: None,
+        error: Some(error.at(format_args!("export \"{name}\""))),
+        was_complete: false,
+    };
+    if context.stop.is_requested() {
+        return failed(stop::interrupted());
+    }
+    let ledger =
+        open_journal(&context.config.state_dir, &name, "").and_then(|journal| begin(context, journal, request));
+    match ledger {
+        Ok((ledger, resumed)) => finish(context, ledger, resumed),
+        Err(error) => failed(error),
+    }
+}
+
+fn finish(context: &ExportContext<'_>, mut ledger: Ledger, resumed: bool) -> ExportReport {
+    let error = export::work(context, &mut ledger, resumed).err();
+    ledger.write_status();
+    let summary = ledger.summary().clone();
+    context.notify(Notice::Finished {
+        export: context.export.name.clone(),
+        run_id: summary.run_id.clone(),
+        status: summary.status.clone(),
+        rows: summary.total_rows as u64,
+        files: summary.manifest_parts.len() as u64,
+        bytes: summary.bytes_written,
+    });
+    ExportReport { export: context.export.name.clone(), summary: Some(summary), error, was_complete: false }
+}
+
+/// Opens the export's journal for writing, which is also what keeps two processes off one export.
+///
+/// # Errors
+/// Another process holds it; it is damaged, foreign, newer, or cannot be written.
+pub fn open_journal(state_dir: &Path, export: &str, run_id: &str) -> Result<Journal> {
+    Journal::open(&state_dir.join(export), &Holder::this_process(run_id))
+}
+
+/// The run to work on, and whether it is an earlier one.
+fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> Result<(Ledger, bool)> {
+    let Some(last) = journal.last_run() else {
+        return Ok((plan(context, journal, None, request)?, false));
+    };
+    let mut ledger = Ledger::reopen(journal, last)?;
+    if ledger.state().is_unfinished() {
+        if !request.fresh {
+            refuse_another_definition(ledger.state(), context.export)?;
+            return Ok((ledger, true));
+        }
+        let reason = "a new run was started with --fresh".to_owned();
+        ledger.record(Command::Abandon { reason })?;
+    }
+    let journal = ledger.into_journal();
+    let previous = previous_schema(&journal)?;
+    Ok((plan(context, journal, previous, request)?, false))
+}
+
+fn refuse_another_definition(state: &RunState, export: &ExportConfig) -> Result<()> {
+    if state.planned.definition == export.definition {
+        return Ok(());
+    }
+    let what = format!(
+        "run {} is unfinished, and the export's definition has changed since it was planned",
+        state.planned.run_id
+    );
+    Err(Error::new(ErrorKind::RunChanged, what))
+}
+
+/// The schema of the export's last successful run.
+fn previous_schema(journal: &Journal) -> Result<Option<Fingerprint>> {
+    let runs: Vec<RunOrdinal> = journal.runs().iter().map(|extent| extent.run).collect();
+    for run in runs.into_iter().rev() {
+        let state = RunState::fold(&journal.records(run)?)?;
+        if state.life == Life::Closed(Outcome::Success) {
+            return Ok(state.schema_fingerprint);
+        }
+    }
+    Ok(None)
+}
+
+fn plan(
+    context: &ExportContext<'_>,
+    journal: Journal,
+    previous_schema: Option<Fingerprint>,
+    request: RunRequest,
+) -> Result<Ledger> {
+    let export = context.export;
+    let run_id = format!("{}-{}", export.name, ulid::Ulid::generate());
+    let date = crate::time::rfc3339(clock::wall_ms());
+    let (root, prefix) = resolve_destination(export, &run_id, date.get(..10).unwrap_or(&date));
+    let planned = RunPlanned {
+        run_id,
+        export_name: export.name.clone(),
+        fold_flags: 0,
+        definition: export.definition,
+        config_path: context.config.path.display().to_string(),
+        engine: "postgres".to_owned(),
+        source: context.config.source.label(),
+        relation: export.selection.label(),
+        mode: export.mode.name().to_owned(),
+        format: export.format.name().to_owned(),
+        compression: export.compression.name().to_owned(),
+        tuning_profile: export.tuning.profile.name().to_owned(),
+        batch_size: export.tuning.batch_size as u64,
+        batch_size_memory_mb: export.tuning.batch_size_memory_mb.map(|mb| mb as u64),
+        destination: "local".to_owned(),
+        root: root.display().to_string(),
+        prefix: prefix.display().to_string(),
+        validate: request.validate,
+        verify_content: export.verify_content,
+        restart_on_resume: export.restart_on_resume,
+        skip_empty: export.skip_empty,
+        refuse_drift: export.refuse_drift,
+        previous_schema,
+    };
+    let mut ledger = Ledger::new_run(journal);
+    ledger.record(Command::Plan(Box::new(planned)))?;
+    Ok(ledger)
+}
+
+/// Goes on with `run_id`, or says that there is nothing to go on with.
+///
+/// `config` must name the run's export with the definition it was planned under.
+pub fn resume(
+    runtime: &Runtime,
+    config: &Config,
+    run_id: &str,
+    force: bool,
+    notices: &Sender<Notice>,
+    stop: &Stop,
+) -> ExportReport {
+    let export = export_of(run_id);
+    let failed = |error: Error| ExportReport {
+        export: export.to_owned(),
+        summary: None,
+        error: Some(error),
+        was_complete: false,
+    };
+    let Some(export_config) = config.exports.iter().find(|candidate| candidate.name == export) else {
+        let what = format!("the configuration {} has no export \"{export}\"", config.path.display());
+        return failed(Error::new(ErrorKind::ConfigUnknownExport, what));
+    };
+    let context = ExportContext::new(runtime.handle(), config, export_config, notices.clone(), stop, 1);
+    let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| reopen(journal, run_id));
+    let mut ledger = match reopened {
+        Ok(ledger) => ledger,
+        Err(error) => return failed(error),
+    };
+    match refuse_to_go_on(&mut ledger, export_config, force) {
+        Ok(true) => finish(&context, ledger, true),
+        Ok(false) => ExportReport {
+            export: export.to_owned(),
+            summary: Some(ledger.summary().clone()),
+            error: None,
+            was_complete: true,
+        },
+        Err(error) => {
+            let summary = Some(ledger.summary().clone());
+            ExportReport { export: export.to_owned(), summary, error: Some(error), was_complete: false }
+        }
+    }
+}
+
+/// `<export>-<ULID>` without the ULID.
+pub fn export_of(run_id: &str) -> &str {
+    run_id.rsplit_once('-').map_or(run_id, |(export, _)| export)
+}
+
+fn reopen(journal: Journal, run_id: &str) -> Result<Ledger> {
+    let runs: Vec<RunOrdinal> = journal.runs().iter().map(|extent| extent.run).collect();
+    let last = journal.last_run();
+    for run in runs.into_iter().rev() {
+        let first = journal.records(run)?;
+        if RunSummary::from_events(first.iter().take(1)).run_id != run_id {
+            continue;
+        }
+        let ledger = Ledger::reopen(journal, run)?;
+        if Some(run) != last && ledger.state().is_unfinished() {
+            return Err(Error::new(ErrorKind::RunSuperseded, format!("{run_id} is not the export's latest run")));
+        }
+        return Ok(ledger);
+    }
+    Err(Error::new(ErrorKind::RunUnknown, format!("the journal does not know {run_id}")))
+}
+
+/// Whether there is something to go on with: `false` for a run that is complete and whose output is as it was.
+fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> Result<bool> {
+    let run_id = ledger.summary().run_id.clone();
+    match ledger.state().life {
+        Life::Abandoned => Err(Error::new(ErrorKind::RunSuperseded, format!("{run_id} was abandoned for a later run"))),
+        Life::Closed(Outcome::Skipped) => Ok(false),
+        Life::Closed(_) => match check_complete(ledger) {
+            Ok(()) => Ok(false),
+            Err(error) if force => {
+                refuse_another_definition(ledger.state(), export)?;
+                // The damage is what the resume mends; it is named again, file by file, when it is.
+                drop(error);
+                Ok(true)
+            }
+            Err(error) => Err(error),
+        },
+        _ => {
+            refuse_another_definition(ledger.state(), export)?;
+            Ok(true)
+        }
+    }
+}
+
+/// # Errors
+/// [`ErrorKind::DestinationMismatch`] when the output of a complete run is not what its manifest says.
+pub fn check_complete(ledger: &Ledger) -> Result<()> {
+    let planned = &ledger.state().planned;
+    let report = crate::verify::validate::validate(Path::new(&planned.prefix), crate::verify::validate::Depth::Size)?;
+    match report.findings.first() {
+        None if report.passed => Ok(()),
+        finding => {
+            let finding = finding.map_or("its manifest is gone".to_owned(), ToString::to_string);
+            let what = format!("{} is complete, but its output is not what it was: {finding}", planned.run_id);
+            let hint =
+                format!("Mend it from the source with `rivet resume {} --force`, or export anew.", planned.run_id);
+            Err(Error::new(ErrorKind::DestinationMismatch, what).with_hint(hint))
+        }
+    }
+}

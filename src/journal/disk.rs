@@ -8,6 +8,7 @@
 //!   head          what was acknowledged
 //!   status.json   a convenience for readers of a live run
 //!   aside/        what recovery moved out of the way
+//!   log.*         copies that an open or a repair is working on
 //! ```
 
 use super::contained::{Ended, bounded};
@@ -172,18 +173,26 @@ pub fn open(paths: &Paths, trust_log: bool) -> Result<Opened> {
     refuse_missing_log(paths, &witness)?;
     wait_for_engine_lock(paths)?;
     move_unfinished_aside(paths)?;
+    let found = Found::keep(paths)?;
+    let opened = open_kept(paths, &witness, trust_log);
+    found.settle(paths, opened)
+}
+
+fn open_kept(paths: &Paths, witness: &Witness, trust_log: bool) -> Result<Opened> {
     let (mut store, scan, rebuilt) = match open_log(&paths.log(), witness.mark)? {
         Attempt::Opened(store, scan) => (store, scan, None),
         Attempt::Failed(because) => {
-            let (store, scan) = open_rebuilt(paths, &witness, &because)?;
+            let (store, scan) = open_rebuilt(paths, witness, &because)?;
             (store, scan, Some(because))
         }
     };
+    hit("journal.open.verified", paths)?;
     let decision = recover::decide(witness.mark, &scan, trust_log);
     let (recovery, rewrite) =
         recover::apply(decision, witness.mark, &scan, &mut store).map_err(|error| error.at(paths.dir.display()))?;
-    let head = settle_head(paths, &witness, scan.tip, rewrite)
+    let head = settle_head(paths, witness, scan.tip, rewrite)
         .map_err(|error| unwritable(&paths.head(), "cannot be written", error))?;
+    hit("journal.open.settled", paths)?;
     for dir in [&paths.log(), &paths.dir] {
         sync_directory(dir).map_err(|error| unwritable(dir, "cannot be synced", error))?;
     }
@@ -192,6 +201,52 @@ pub fn open(paths: &Paths, trust_log: bool) -> Result<Opened> {
         None => recovery,
     };
     Ok(Opened { store, head, scan, recovery })
+}
+
+/// Opening overwrites what the engine takes for a torn tail. So that a refusal does not destroy what it speaks of, the log
+/// is copied before, as long as that costs next to nothing.
+struct Found {
+    copy: Option<PathBuf>,
+}
+
+/// Larger logs are opened without a copy.
+const COPIED_UP_TO: u64 = 16 << 20;
+
+impl Found {
+    fn keep(paths: &Paths) -> Result<Found> {
+        let copy = paths.dir.join("log.found");
+        let io = |error| unwritable(&copy, "cannot be written", error);
+        remove_directory(&copy).map_err(io)?;
+        let size = fs::metadata(sled_store::data_file(&paths.log())).map(|data| data.len());
+        // The copy of the first refusal is the one that was untouched.
+        if !size.is_ok_and(|size| size <= COPIED_UP_TO) || paths.aside().join("log.found").exists() {
+            return Ok(Found { copy: None });
+        }
+        copy_log(&paths.log(), &copy).map_err(io)?;
+        Ok(Found { copy: Some(copy) })
+    }
+
+    /// Removes the copy, or keeps it when the log was refused, and says so.
+    fn settle(self, paths: &Paths, opened: Result<Opened>) -> Result<Opened> {
+        let Some(copy) = self.copy else { return opened };
+        let kept = paths.aside().join("log.found");
+        let io = |error| unwritable(&kept, "cannot be written", error);
+        match opened {
+            Err(error) if error.exit() == crate::error::Exit::Protected => {
+                fs::create_dir_all(paths.aside()).and_then(|()| fs::rename(&copy, &kept)).map_err(io)?;
+                let hint = format!("{} The log as it was found is kept in {}.", error.hint(), kept.display());
+                Err(error.with_hint(hint))
+            }
+            opened => {
+                remove_directory(&copy).map_err(io)?;
+                opened
+            }
+        }
+    }
+}
+
+fn hit(point: &str, paths: &Paths) -> Result<()> {
+    crate::failpoint::hit(point).map_err(|error| unwritable(&paths.dir, "cannot be opened", error))
 }
 
 fn settle_head(paths: &Paths, witness: &Witness, tip: Mark, rewrite: bool) -> io::Result<Head> {
@@ -218,15 +273,19 @@ fn refuse_missing_log(paths: &Paths, witness: &Witness) -> Result<()> {
 
 /// Two writers can hold two files of the name LOCK, when somebody removed the first. The engine's own lock on its data
 /// file then keeps the second one out.
-fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
-    let data = match File::open(sled_store::data_file(&paths.log())) {
+pub fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
+    wait_for_engine_lock_of(&sled_store::data_file(&paths.log()), &paths.dir)
+}
+
+fn wait_for_engine_lock_of(data: &Path, dir: &Path) -> Result<()> {
+    let data = match File::open(data) {
         Ok(data) => data,
         Err(_) => return Ok(()),
     };
     let began = Instant::now();
     while rustix::fs::flock(&data, FlockOperation::NonBlockingLockExclusive).is_err() {
         if began.elapsed() > ENGINE_LOCK_LIMIT {
-            return Err(engine_busy(&paths.dir));
+            return Err(engine_busy(dir));
         }
         std::thread::sleep(ENGINE_LOCK_POLL);
     }
@@ -237,14 +296,14 @@ fn engine_busy(dir: &Path) -> Error {
     Error::new(ErrorKind::JournalBusy, format!("the journal {} is held by another process", dir.display()))
 }
 
-enum Attempt {
+pub enum Attempt {
     Opened(SledStore, Scan),
     /// The engine could not open the directory. Why, in a few words.
     Failed(String),
 }
 
 /// Opens and scans on a thread of its own, within bounds.
-fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
+pub fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
     let path = log.to_owned();
     let work = move || -> Result<Result<(SledStore, Scan), OpenError>> {
         let store = match SledStore::open(&path) {
@@ -293,10 +352,7 @@ fn open_rebuilt(paths: &Paths, witness: &Witness, because: &str) -> Result<(Sled
         }
     }
     fs::create_dir_all(paths.aside()).map_err(io)?;
-    let broken = free_name(&paths.aside(), "log");
-    fs::rename(paths.log(), &broken).map_err(io)?;
-    fs::rename(&retry, paths.log()).map_err(io)?;
-    sync_directory(&paths.dir).map_err(io)?;
+    exchange_log(paths, &free_name(&paths.aside(), "log")).map_err(io)?;
     wait_for_engine_lock(paths)?;
     match open_log(&paths.log(), witness.mark)? {
         Attempt::Opened(store, scan) => Ok((store, scan)),
@@ -308,8 +364,39 @@ fn holds_acknowledged(witness: &Witness, scan: &Scan) -> bool {
     witness.mark.is_some_and(|mark| scan.at_head == Some(mark.hash) || mark == Mark::GENESIS)
 }
 
-/// A kill between the two renames of [`open_rebuilt`] leaves the verified copy under its own name.
-fn put_back_log(paths: &Paths) -> Result<()> {
+/// Puts the log that was made in `log.retry` into its place, and the one that was there under `old`.
+fn exchange_log(paths: &Paths, old: &Path) -> io::Result<()> {
+    fs::rename(paths.log(), old)?;
+    fs::rename(paths.retry(), paths.log())?;
+    sync_directory(&paths.dir)
+}
+
+/// Replaces the log by one that holds `anchor` and `events`, durably and in one step: a kill leaves the old one or the
+/// new one. Under the caller's lock, with the log closed.
+pub fn replace_log(paths: &Paths, anchor: recover::Anchor, events: &dyn Store) -> Result<()> {
+    let (retry, old) = (paths.retry(), paths.dir.join("log.old"));
+    let io = |error| unwritable(&retry, "cannot be written", error);
+    for leftover in [&retry, &old] {
+        remove_directory(leftover).map_err(io)?;
+    }
+    let mut store = match SledStore::open(&retry) {
+        Ok(store) => store,
+        Err(OpenError::Locked) => return Err(engine_busy(&paths.dir)),
+        Err(OpenError::Failed(error)) => return Err(io(error)),
+    };
+    recover::fill(&mut store, anchor, events).and_then(|()| store.sync()).map_err(io)?;
+    drop(store);
+    wait_for_engine_lock_of(&sled_store::data_file(&retry), &paths.dir)?;
+    for file in fs::read_dir(&retry).map_err(io)?.flatten() {
+        File::open(file.path()).and_then(|file| file.sync_all()).map_err(io)?;
+    }
+    sync_directory(&retry).map_err(io)?;
+    exchange_log(paths, &old).map_err(io)?;
+    remove_directory(&old).map_err(io)
+}
+
+/// A kill between the two renames of [`exchange_log`] leaves the verified copy under its own name.
+pub fn put_back_log(paths: &Paths) -> Result<()> {
     if !paths.log().exists() && sled_store::data_file(&paths.retry()).exists() {
         fs::rename(paths.retry(), paths.log())
             .map_err(|error| unwritable(&paths.log(), "cannot be put back", error))?;
@@ -376,19 +463,6 @@ pub fn unwritable(path: &Path, what: &str, error: io::Error) -> Error {
     Error::new(ErrorKind::JournalUnwritable, format!("{} {what}: {error}", path.display())).with_source(error)
 }
 
-fn unopenable(log: &Path, why: &str) -> Error {
+pub fn unopenable(log: &Path, why: &str) -> Error {
     Error::new(ErrorKind::JournalUnopenable, format!("the log {} cannot be opened: {why}", log.display()))
-}
-
-/// A store in memory with everything that a verified one on disk holds.
-pub fn load(store: &dyn Store) -> io::Result<super::memory_store::MemoryStore> {
-    let mut memory = super::memory_store::MemoryStore::default();
-    store.scan(&[], None, &mut |key, value| {
-        if let Ok(key) = key.try_into() {
-            // Keys of a store are unique.
-            let _ = memory.insert_if_absent(super::store::Key(key), value);
-        }
-        std::ops::ControlFlow::Continue(())
-    })?;
-    Ok(memory)
 }

@@ -11,12 +11,6 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    /// Puts any bytes under any key, as damage on a disk would.
-    #[cfg(test)]
-    pub fn put_raw(&mut self, key: &[u8], value: &[u8]) {
-        self.values.insert(key.into(), value.into());
-    }
-
     fn keys_in(&self, from: &[u8], to: Option<&[u8]>) -> Option<(Bound<Box<[u8]>>, Bound<Box<[u8]>>)> {
         // A range that ends before it begins holds nothing; the map would panic on it.
         if to.is_some_and(|to| to <= from) {

@@ -15,11 +15,18 @@ mod costs;
 mod disk;
 pub mod envelope;
 mod head;
+pub mod jsonl;
 mod lock;
 mod memory_store;
+pub mod reader;
 mod recover;
+#[cfg(test)]
+mod recovery_table;
 mod sled_store;
 mod store;
+#[cfg(test)]
+mod store_script;
+pub mod upkeep;
 pub mod wire;
 
 pub use costs::JournalCosts;
@@ -220,6 +227,23 @@ impl Journal {
         let text = format!("{status}\n");
         disk::replace_file(&paths.status(), text.as_bytes(), false)
             .map_err(|error| disk::unwritable(&paths.status(), "cannot be written", error))
+    }
+
+    /// Closes the log and keeps the lock, for what replaces the log as a whole.
+    fn close_log(self) -> Place {
+        self.place
+    }
+
+    /// Fills a new journal with the events of another, as they are, durably. What was verified on the way in needs no
+    /// second look here; the next open takes it anyway.
+    fn adopt(mut self, anchor: Anchor, events: &dyn Store, tip: Mark) -> Result<()> {
+        debug_assert_eq!(self.tip, Mark::GENESIS, "only a new journal adopts");
+        let filled = recover::fill(self.store.as_mut(), anchor, events)
+            .and_then(|()| self.store.sync())
+            .and_then(|()| self.head.write(tip));
+        filled.map_err(|error| {
+            Error::new(ErrorKind::JournalIo, format!("events could not be journaled: {error}")).with_source(error)
+        })
     }
 
     /// The event with its place, and the bytes that say so.

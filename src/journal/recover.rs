@@ -63,6 +63,12 @@ pub struct Anchor {
 
 impl Anchor {
     pub const GENESIS: Anchor = Anchor { run: RunOrdinal(0), mark: Mark::GENESIS };
+
+    /// Whether an anchor can stand after this event: within bounds that no journal reaches, so that counting on from
+    /// here cannot overflow.
+    pub fn is_possible(run: RunOrdinal, seq: EventSeq) -> bool {
+        (1..1 << 30).contains(&run.0) && (1..1 << 60).contains(&seq.0)
+    }
 }
 
 /// What the log holds after its last whole event.
@@ -172,7 +178,6 @@ pub fn apply(decision: Decision, head: Option<Mark>, scan: &Scan, store: &mut dy
     };
     let acknowledged = head.map_or(EventSeq(0), |mark| mark.seq);
     let accepted = scan.tip.seq;
-    finish_pruning(scan, store).map_err(io)?;
     match decision {
         Decision::Start => Ok((Recovery::Fresh, false)),
         Decision::Go => Ok((if accepted.0 == 0 { Recovery::Fresh } else { Recovery::Clean }, false)),
@@ -191,19 +196,6 @@ pub fn apply(decision: Decision, head: Option<Mark>, scan: &Scan, store: &mut dy
         }
         Decision::Refuse(refusal) => Err(refusal.into()),
     }
-}
-
-/// A prune writes its anchor first and removes afterwards; what a crash left in between goes now.
-fn finish_pruning(scan: &Scan, store: &mut dyn Store) -> std::io::Result<()> {
-    if scan.anchor.run.0 > 0 {
-        store.remove(&first_key_pruned(), Some(&first_key_kept(scan.anchor).0))?;
-    }
-    Ok(())
-}
-
-/// The first key that an anchor can make void: right after the anchor's own.
-pub fn first_key_pruned() -> [u8; Key::LENGTH + 1] {
-    [0; Key::LENGTH + 1]
 }
 
 /// The first key that belongs to a run after the anchor.
@@ -244,7 +236,8 @@ pub fn scan(store: &dyn Store, head: Option<Mark>) -> Result<Scan> {
     let mut anchor = Anchor::GENESIS;
     let mut refusal = None;
     // The anchor's key comes before every other; a log without one begins with its first event.
-    let read = store.scan(&Key::ANCHOR.0, Some(&first_key_pruned()), &mut |_, value| {
+    let after_anchor = [&Key::ANCHOR.0[..], &[0]].concat();
+    let read = store.scan(&Key::ANCHOR.0, Some(&after_anchor), &mut |_, value| {
         match read_anchor(value) {
             Ok(found) => anchor = found,
             Err(error) => refusal = Some(error),
@@ -252,12 +245,11 @@ pub fn scan(store: &dyn Store, head: Option<Mark>) -> Result<Scan> {
         ControlFlow::Break(())
     });
     let mut progress = Progress::after(anchor, head);
-    let from = if anchor.run.0 > 0 { first_key_kept(anchor).0.to_vec() } else { first_key_pruned().to_vec() };
     let read = read.and_then(|()| {
         if refusal.is_some() {
             return Ok(());
         }
-        store.scan(&from, None, &mut |key, value| match progress.take(key, value) {
+        store.scan(&after_anchor, None, &mut |key, value| match progress.take(key, value) {
             Ok(()) => ControlFlow::Continue(()),
             Err(Stop::Tail(what)) => {
                 progress.scan.tail = Tail::Invalid { key: key.to_vec(), what };
@@ -308,7 +300,7 @@ fn decoded(opened: &envelope::Opened<'_>) -> Result<Recorded> {
 }
 
 /// Bytes of an anchor, to stand under [`Key::ANCHOR`].
-pub fn anchor_value(anchor: Anchor) -> Vec<u8> {
+fn anchor_value(anchor: Anchor) -> Vec<u8> {
     let header = Header {
         kind: envelope::ANCHOR_KIND,
         version: 1,
@@ -319,6 +311,22 @@ pub fn anchor_value(anchor: Anchor) -> Vec<u8> {
         previous: anchor.mark.hash,
     };
     envelope::seal(&header, &[]).0
+}
+
+/// Fills an empty store with an anchor and the events after it, and flushes it.
+pub fn fill(store: &mut dyn Store, anchor: Anchor, events: &dyn Store) -> std::io::Result<()> {
+    if anchor.run.0 > 0 {
+        store.insert_if_absent(Key::ANCHOR, &anchor_value(anchor))?;
+    }
+    let mut filled = Ok(());
+    events.scan(&first_key_kept(anchor).0, None, &mut |key, value| {
+        // The source was verified: its keys are keys.
+        let Ok(key) = key.try_into() else { return ControlFlow::Continue(()) };
+        filled = store.insert_if_absent(Key(key), value).map(drop);
+        if filled.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    filled?;
+    store.flush()
 }
 
 fn read_anchor(value: &[u8]) -> Result<Anchor> {
@@ -333,33 +341,34 @@ fn read_anchor(value: &[u8]) -> Result<Anchor> {
     if header.version != 1 || !opened.payload.is_empty() {
         return Err(newer(format!("the anchor of pruned runs has version {}", header.version)));
     }
-    // Bounds that no journal reaches, so that counting on from here cannot overflow.
-    if !(1..1 << 30).contains(&header.run.0) || !(1..1 << 60).contains(&header.seq.0) {
+    if !Anchor::is_possible(header.run, header.seq) {
         return Err(corrupt("the anchor of pruned runs names no event".into()));
     }
     Ok(Anchor { run: header.run, mark: Mark { seq: header.seq, hash: header.previous } })
 }
 
-enum Stop {
+pub enum Stop {
     /// This and all that follows does not continue the chain.
     Tail(String),
     Refused(Error),
 }
 
-struct Progress {
-    scan: Scan,
+/// A chain that is followed from its anchor, an event at a time.
+pub struct Progress {
+    pub scan: Scan,
     head: Option<Mark>,
     last_run: RunOrdinal,
 }
 
 impl Progress {
-    fn after(anchor: Anchor, head: Option<Mark>) -> Progress {
+    pub fn after(anchor: Anchor, head: Option<Mark>) -> Progress {
         let at_head = head.filter(|head| head.seq == anchor.mark.seq).map(|_| anchor.mark.hash);
         let scan = Scan { anchor, tip: anchor.mark, runs: Vec::new(), at_head, tail: Tail::Ends };
         Progress { scan, head, last_run: anchor.run }
     }
 
-    fn take(&mut self, key: &[u8], value: &[u8]) -> std::result::Result<(), Stop> {
+    /// Takes the next event, or says why it is not the next.
+    pub fn take(&mut self, key: &[u8], value: &[u8]) -> std::result::Result<(), Stop> {
         let Some((run, seq)) = Key::parse(key) else {
             return Err(Stop::Tail(format!("a key of {} bytes is none of the journal's", key.len())));
         };

@@ -58,9 +58,10 @@ pub fn is_unfinished(file_name: &str) -> bool {
     file_name.starts_with("snap.") && file_name.ends_with(".generating")
 }
 
-/// Whether a file is derived from the log and can be left out of a copy; sled then reads the whole log.
+/// Whether a file can be left out of a copy: a snapshot, which sled makes again from the log, or its configuration,
+/// which in this format of the journal is always the one that [`SledStore::open`] gives.
 pub fn is_derived(file_name: &str) -> bool {
-    file_name.starts_with("snap.")
+    file_name.starts_with("snap.") || file_name == "conf"
 }
 
 impl Store for SledStore {

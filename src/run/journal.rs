@@ -31,6 +31,8 @@ pub struct Happened {
     pub superseded: u32,
     pub quarantined: u32,
     pub retries: u32,
+    /// Note.
+    pub last_retry_delay_ms: u64,
     pub failures: u32,
     pub slices_completed: u32,
     pub rows_fetched: u64,
@@ -235,7 +237,10 @@ impl RunJournal {
                 self.forget_files(completed.slice);
             }
             Event::SliceFailed(_) => self.happened.failures += 1,
-            Event::RetryScheduled(_) => self.happened.retries += 1,
+            Event::RetryScheduled(retry) => {
+                self.happened.retries += 1;
+                self.happened.last_retry_delay_ms = retry.delay_ms;
+            }
             Event::PartSuperseded(_) => self.happened.superseded += 1,
             Event::PartQuarantined(_) => self.happened.quarantined += 1,
             Event::WorkRestarted(_) => {

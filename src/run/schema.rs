@@ -62,10 +62,16 @@ impl fmt::Display for ColumnType {
 }
 
 impl ColumnType {
-    /// Reads the canonical text back. `None` for anything else.
+    /// Reads the canonical text back. `None` for anything else, and for lists nested deeper than any source has them:
+    /// the text may come from a file, and must not be able to exhaust the stack.
     pub fn parse(text: &str) -> Option<ColumnType> {
+        ColumnType::parse_nested(text, 16)
+    }
+
+    fn parse_nested(text: &str, depth: usize) -> Option<ColumnType> {
         if let Some(element) = text.strip_prefix("list<").and_then(|rest| rest.strip_suffix('>')) {
-            return ColumnType::parse(element).map(|element| ColumnType::List(Box::new(element)));
+            let element = ColumnType::parse_nested(element, depth.checked_sub(1)?)?;
+            return Some(ColumnType::List(Box::new(element)));
         }
         if let Some(body) = text.strip_prefix("decimal(").and_then(|rest| rest.strip_suffix(')')) {
             let (precision, scale) = body.split_once(',')?;

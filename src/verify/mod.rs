@@ -1,4 +1,5 @@
 //! Checks of what was delivered.
 
 pub mod parquet;
+pub mod replay;
 pub mod validate;

@@ -5,7 +5,7 @@
 #   cluster.sh BIN DIR PORT stdin       until standard input ends, that is until the starter closed it or died
 #
 # Whoever starts it waits for DIR/ready, or finds the reason in DIR/failed. The cluster never outlives its owner, however
-# the owner ends, because this process is not part of it.
+# the owner ends, because this process is not part of it. RIVET_CLUSTER_SETTINGS holds further lines for postgresql.conf.
 set -eu
 bin=$1 dir=$2 port=$3 until=$4
 
@@ -58,6 +58,7 @@ extra_float_digits = 0
 standard_conforming_strings = off
 escape_string_warning = off
 log_line_prefix = '%m [%p] %q%a %d '
+${RIVET_CLUSTER_SETTINGS:-}
 CONF
 cat >"$dir/data/pg_hba.conf" <<CONF
 local all all trust

@@ -1,5 +1,7 @@
 //! What a run leaves on disk, read without rivet.
 
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -48,8 +50,8 @@ pub fn rows(parts: &[PathBuf]) -> Vec<String> {
             ParquetRecordBatchReaderBuilder::try_new(file).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         for batch in reader.build().expect("a reader can be built") {
             let batch = batch.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-            let columns: Vec<ArrayFormatter> = batch
-                .columns()
+            let zoneless: Vec<ArrayRef> = batch.columns().iter().map(without_zone).collect();
+            let columns: Vec<ArrayFormatter> = zoneless
                 .iter()
                 .map(|column| ArrayFormatter::try_new(column, &options).expect("every column can be shown"))
                 .collect();
@@ -61,6 +63,16 @@ pub fn rows(parts: &[PathBuf]) -> Vec<String> {
     }
     rows.sort_unstable();
     rows
+}
+
+/// Times with a zone cannot be shown without a list of zones, and their instants are what is compared.
+fn without_zone(column: &ArrayRef) -> ArrayRef {
+    match column.data_type() {
+        DataType::Timestamp(unit, Some(_)) => {
+            arrow::compute::cast(column, &DataType::Timestamp(*unit, None)).expect("a zone can be taken away")
+        }
+        _ => column.clone(),
+    }
 }
 
 /// Paths of all files under a directory, relative to it, sorted.

@@ -56,8 +56,11 @@ def timestamp_text(micros, zoned):
 def shortest_float32(value):
     for digits in range(1, 10):
         text = f"{value:.{digits}g}"
-        if struct.pack("<f", float(text)) == struct.pack("<f", value):
-            return text
+        try:
+            if struct.pack("<f", float(text)) == struct.pack("<f", value):
+                return text
+        except OverflowError:
+            pass  # rounded up past the largest one; more digits will do
     return repr(value)
 
 
@@ -196,9 +199,8 @@ def by_duckdb(parts, names):
     connection = duckdb.connect()
     connection.execute("set timezone = 'UTC'")
     chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
-    result = connection.execute(f"select {chosen} from read_parquet(?)", [parts])
-    table = result.to_arrow_table() if hasattr(result, "to_arrow_table") else result.fetch_arrow_table()
-    return in_micros(table)
+    result = connection.sql(f"select {chosen} from read_parquet(?)", params=[parts])
+    return in_micros(result.to_arrow_table())
 
 
 def difference(reader, server, found):

@@ -8,6 +8,7 @@ use super::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -58,6 +59,12 @@ impl Chunk {
 
     pub fn messages(&self) -> &[u8] {
         self.buffer.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk of {} bytes", self.range.len())
     }
 }
 
@@ -125,6 +132,10 @@ impl Pipe {
     pub(super) fn end(&self, outcome: Result<u64>) {
         lock(&self.state).outcome.get_or_insert(outcome);
         self.arrived.notify_one();
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        lock(&self.state).abandoned
     }
 
     fn abandon(&self) {
@@ -218,11 +229,16 @@ impl CopyStream {
         let next = self.pipe.next(self.stall_timeout);
         match &next {
             Ok(Some(chunk)) => self.bytes += chunk.messages().len() as u64,
-            // A stall leaves the statement running: it is cancelled when this is dropped.
-            Err(error) if error.kind() == ErrorKind::SourceStalled => {}
+            // Stalled or stopped from outside, the statement still runs: it is cancelled when this is dropped.
+            Err(error) if matches!(error.kind(), ErrorKind::SourceStalled | ErrorKind::RunInterrupted) => {}
             Ok(None) | Err(_) => self.ended = true,
         }
         next
+    }
+
+    /// Ends the wait of [`CopyStream::next_chunk`] from another thread.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(self.pipe.clone())
     }
 
     /// Bytes received so far, message headers included.
@@ -249,6 +265,18 @@ impl CopyStream {
             return Err(Error::new(ErrorKind::CountMismatch, what));
         }
         Ok(rows)
+    }
+}
+
+/// See [`CopyStream::stopper`].
+pub struct Stopper(Arc<Pipe>);
+
+impl Stopper {
+    /// The stream ends with `error`, unless it has ended already. Chunks that wait are not handed out any more.
+    pub fn stop(self, error: Error) {
+        lock(&self.0.state).chunks.clear();
+        self.0.end(Err(error));
+        self.0.given_up.notify_one();
     }
 }
 

@@ -1,4 +1,4 @@
-//! PostgreSQL: sessions, the catalog, slices and snapshots, the COPY stream and its decoders.
+//! PostgreSQL: sessions, catalog, snapshots, slices, the COPY stream and its decoders.
 
 pub mod catalog;
 pub mod copy;

@@ -1,0 +1,83 @@
+//! Finding runs in journals, for the verbs that look.
+
+use super::state_dir::Place;
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::reader::{self, ExportJournal};
+use crate::run::RunSummary;
+use crate::run::event::Recorded;
+use std::path::PathBuf;
+
+/// Where to read: a journal that is named, or those of a state directory.
+#[derive(Debug, Clone, clap::Args)]
+pub struct From {
+    #[command(flatten)]
+    pub place: Place,
+
+    /// One journal's directory, a state directory, or a file that `rivet journal export` wrote
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["config", "state_dir"])]
+    pub journal: Option<PathBuf>,
+}
+
+impl From {
+    /// # Errors
+    /// There is no journal, or the one that is named cannot be read. In a state directory an unreadable journal stands
+    /// in [`ExportJournal::problem`] and hides no other.
+    pub fn read(&self) -> Result<Vec<ExportJournal>> {
+        match &self.journal {
+            Some(path) => reader::read(path),
+            None => reader::read(&self.place.resolve()?),
+        }
+    }
+}
+
+/// One run of a journal.
+pub struct Run<'a> {
+    pub journal: &'a ExportJournal,
+    pub records: Vec<Recorded>,
+    pub summary: RunSummary,
+    /// Whether a process works on it at this moment.
+    pub live: bool,
+}
+
+/// Every run of every journal that can be read, in each journal's order; and what could not be read.
+pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, Vec<(String, Error)>) {
+    let mut runs = Vec::new();
+    let mut unreadable = Vec::new();
+    let problems = journals.iter().filter_map(|journal| Some((journal.export.as_str(), journal.problem.as_ref()?)));
+    for journal in journals.iter().filter(|journal| journal.problem.is_none()) {
+        for extent in journal.runs() {
+            match journal.records(extent.run) {
+                Ok(records) => {
+                    let summary = RunSummary::from_events(&records);
+                    let live =
+                        journal.live.is_some() && Some(extent.run) == journal.last_run() && summary.status == "running";
+                    runs.push(Run { journal, records, summary, live });
+                }
+                Err(error) => unreadable.push((journal.export.clone(), error)),
+            }
+        }
+    }
+    (runs, problems.collect(), unreadable)
+}
+
+/// The run of that id.
+///
+/// # Errors
+/// [`ErrorKind::RunUnknown`], or why a journal that might hold it cannot be read.
+pub fn find<'a>(journals: &'a [ExportJournal], run_id: &str) -> Result<Run<'a>> {
+    let (runs, problems, _) = runs(journals);
+    let known: Vec<String> = runs.iter().map(|run| run.summary.run_id.clone()).collect();
+    if let Some(run) = runs.into_iter().find(|run| run.summary.run_id == run_id) {
+        return Ok(run);
+    }
+    let export = crate::engine::export_of(run_id);
+    if let Some((_, problem)) = problems.iter().find(|(name, _)| *name == export) {
+        return Err(Error::new(problem.kind(), problem.what()).with_hint(problem.hint()));
+    }
+    let shown: String = run_id.chars().take(160).collect();
+    let error = Error::new(ErrorKind::RunUnknown, format!("no journal knows a run {shown:?}"));
+    match crate::config::nearest(run_id, known.iter().map(String::as_str)) {
+        Some(near) => Err(error.with_hint(format!("Did you mean {near}?"))),
+        None => Err(error),
+    }
+}

@@ -1,0 +1,382 @@
+//! What is seen of a run while it goes on: bars on a terminal, a line every few seconds in a log, or nothing.
+
+use super::{errors, figures};
+use crate::engine::notice::Notice;
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::VecDeque;
+use std::io::IsTerminal;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    Bars,
+    Lines,
+    Silent,
+}
+
+impl Style {
+    /// `quiet`: nothing. Otherwise bars where somebody can see them, and lines where they are kept, unless a program
+    /// reads standard error for its JSON.
+    pub fn choose(quiet: bool, json: bool) -> Style {
+        match (quiet, std::io::stderr().is_terminal(), json) {
+            (true, ..) => Style::Silent,
+            (false, true, _) => Style::Bars,
+            (false, false, true) => Style::Silent,
+            (false, false, false) => Style::Lines,
+        }
+    }
+}
+
+/// Shows notices until every sender is gone.
+pub fn follow(notices: &Receiver<Notice>, style: Style) {
+    match style {
+        Style::Silent => notices.iter().for_each(drop),
+        Style::Lines => Lines { every: Duration::from_secs(5), tell: errors::tell }.follow(notices),
+        Style::Bars => Bars::new(ProgressDrawTarget::stderr()).follow(notices),
+    }
+}
+
+/// How far one export is. A fold of its notices.
+struct Watched {
+    export: String,
+    /// Fetched in this invocation.
+    rows: u64,
+    bytes: u64,
+    /// Committed by earlier ones.
+    rows_done: u64,
+    estimated_rows: u64,
+    files: u64,
+    slices: u32,
+    slices_done: u32,
+    stage: Option<String>,
+    finished: bool,
+    /// When, rows, bytes: a few seconds of history for the rates.
+    history: VecDeque<(Instant, u64, u64)>,
+}
+
+/// Rates are taken over this long.
+const WINDOW: Duration = Duration::from_secs(5);
+
+impl Watched {
+    fn new(export: &str) -> Watched {
+        Watched {
+            export: export.to_owned(),
+            rows: 0,
+            bytes: 0,
+            rows_done: 0,
+            estimated_rows: 0,
+            files: 0,
+            slices: 0,
+            slices_done: 0,
+            stage: None,
+            finished: false,
+            history: VecDeque::new(),
+        }
+    }
+
+    fn apply(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Planned { slices, slices_done, estimated_rows, rows_done, .. } => {
+                self.slices = *slices;
+                self.slices_done = *slices_done;
+                self.estimated_rows = *estimated_rows;
+                self.rows_done = *rows_done;
+            }
+            Notice::Rows { rows, bytes, .. } => {
+                self.rows += rows;
+                self.bytes += bytes;
+            }
+            Notice::RowsDiscarded { rows, bytes, .. } => {
+                self.rows = self.rows.saturating_sub(*rows);
+                self.bytes = self.bytes.saturating_sub(*bytes);
+                self.history.clear();
+            }
+            Notice::Part { .. } => self.files += 1,
+            Notice::SliceDone { .. } => self.slices_done += 1,
+            Notice::Closing { stage, .. } => self.stage = Some(stage.clone()),
+            Notice::Stopping { .. } => self.stage = Some("stopping".to_owned()),
+            Notice::Finished { .. } => self.finished = true,
+            Notice::Started { .. } | Notice::Warning { .. } | Notice::Retry { .. } => {}
+        }
+    }
+
+    fn sample(&mut self, now: Instant) {
+        self.history.push_back((now, self.rows, self.bytes));
+        while self.history.len() > 2 && now.saturating_duration_since(self.history[1].0) >= WINDOW {
+            self.history.pop_front();
+        }
+    }
+
+    /// Rows and bytes per second over the window.
+    fn rates(&self) -> Option<(u64, u64)> {
+        let (first, last) = (self.history.front()?, self.history.back()?);
+        let time = last.0.saturating_duration_since(first.0);
+        let rows = figures::per_second(last.1.saturating_sub(first.1), time)?;
+        Some((rows, figures::per_second(last.2.saturating_sub(first.2), time)?))
+    }
+
+    fn total_rows(&self) -> u64 {
+        self.rows_done + self.rows
+    }
+
+    /// Statistics are estimates: a table that turns out longer moves the goal.
+    fn goal(&self) -> u64 {
+        self.estimated_rows.max(self.total_rows())
+    }
+
+    fn remaining(&self) -> Option<Duration> {
+        let (rows_per_second, _) = self.rates().filter(|(rows, _)| *rows > 0)?;
+        let left = self.goal().checked_sub(self.total_rows()).filter(|left| *left > 0)?;
+        Some(Duration::from_secs(left / rows_per_second + 1))
+    }
+
+    /// `1,234,567 of about 6,000,000 rows (20 %), 250,000 rows/s, 31.2 MB/s, about 19 s left`
+    fn figures(&self) -> String {
+        let rows = self.total_rows();
+        let mut text = match self.estimated_rows {
+            0 => figures::counted(rows, "row"),
+            _ if rows >= self.estimated_rows => figures::counted(rows, "row"),
+            estimated => format!(
+                "{} of about {} rows ({} %)",
+                figures::count(rows),
+                figures::count(estimated),
+                u128::from(rows) * 100 / u128::from(estimated)
+            ),
+        };
+        if let Some(stage) = &self.stage {
+            text.push_str(&format!(", {stage}"));
+            return text;
+        }
+        if let Some((rows, bytes)) = self.rates() {
+            text.push_str(&format!(", {} rows/s, {}/s", figures::count(rows), figures::bytes(bytes)));
+        }
+        if let Some(left) = self.remaining() {
+            text.push_str(&format!(", about {} left", figures::duration(left)));
+        }
+        text
+    }
+}
+
+/// A notice that deserves a line of its own.
+fn announcement(notice: &Notice) -> Option<String> {
+    let export = errors::single_line(notice.export());
+    let text = match notice {
+        Notice::Started { run_id, resumed, source, location, .. } => {
+            let verb = if *resumed { "resuming" } else { "running" };
+            format!("{verb} {run_id}: {source} → {location}")
+        }
+        Notice::Planned { slices, slices_done, reason, .. } => {
+            let done = if *slices_done > 0 { format!(", {slices_done} of them done before") } else { String::new() };
+            format!("{}{done}: {reason}", figures::counted(u64::from(*slices), "slice"))
+        }
+        Notice::Warning { code, message, .. } => format!("warning[{code}]: {message}"),
+        Notice::Retry { slice, attempt, delay_ms, reason, .. } => {
+            let pause = figures::duration(Duration::from_millis(*delay_ms));
+            format!("slice {slice} failed, attempt {attempt} in {pause}: {reason}")
+        }
+        Notice::Stopping { .. } => "stopping; a second signal ends the process at once".to_owned(),
+        _ => return None,
+    };
+    Some(format!("{export}: {}", errors::single_line(&text)))
+}
+
+fn watched<'a>(exports: &'a mut Vec<Watched>, notice: &Notice) -> (usize, &'a mut Watched) {
+    let name = notice.export();
+    let index = match exports.iter().position(|watched| watched.export == name) {
+        Some(index) => index,
+        None => {
+            exports.push(Watched::new(name));
+            exports.len() - 1
+        }
+    };
+    (index, &mut exports[index])
+}
+
+struct Lines {
+    every: Duration,
+    tell: fn(&str),
+}
+
+impl Lines {
+    fn follow(&self, notices: &Receiver<Notice>) {
+        let mut exports: Vec<Watched> = Vec::new();
+        let mut next = Instant::now() + self.every;
+        loop {
+            match notices.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(notice) => {
+                    let now = Instant::now();
+                    let (_, watched) = watched(&mut exports, &notice);
+                    if watched.history.is_empty() {
+                        watched.sample(now);
+                    }
+                    watched.apply(&notice);
+                    if let Some(text) = announcement(&notice) {
+                        (self.tell)(&format!("{text}\n"));
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            if now >= next {
+                next = now + self.every;
+                for watched in exports.iter_mut().filter(|watched| !watched.finished) {
+                    watched.sample(now);
+                    (self.tell)(&format!("{}: {}\n", watched.export, watched.figures()));
+                }
+            }
+        }
+    }
+}
+
+struct Bars {
+    multi: MultiProgress,
+    style: ProgressStyle,
+    bars: Vec<ProgressBar>,
+}
+
+const REDRAW: Duration = Duration::from_millis(200);
+
+impl Bars {
+    fn new(target: ProgressDrawTarget) -> Bars {
+        let style = ProgressStyle::with_template("{prefix:>16.bold} {bar:24.cyan/dim} {msg}");
+        // The template is a constant; were it wrong, a plain bar is better than no run.
+        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─");
+        Bars { multi: MultiProgress::with_draw_target(target), style, bars: Vec::new() }
+    }
+
+    fn follow(mut self, notices: &Receiver<Notice>) {
+        let mut exports: Vec<Watched> = Vec::new();
+        let mut next = Instant::now();
+        loop {
+            match notices.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                Ok(notice) => {
+                    let (index, watched) = watched(&mut exports, &notice);
+                    watched.apply(&notice);
+                    if let Some(text) = announcement(&notice) {
+                        // Drawing is for eyes; a terminal that went away stops nothing.
+                        let _ = self.multi.println(text);
+                    }
+                    if index >= self.bars.len() {
+                        self.add(&exports[index].export);
+                    }
+                    if exports[index].finished {
+                        self.bars[index].finish_and_clear();
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            let now = Instant::now();
+            if now >= next {
+                next = now + REDRAW;
+                self.draw(&mut exports, now);
+            }
+        }
+        self.bars.iter().for_each(ProgressBar::finish_and_clear);
+    }
+
+    fn add(&mut self, export: &str) {
+        let bar = self.multi.add(ProgressBar::new(0).with_style(self.style.clone()));
+        bar.set_prefix(export.to_owned());
+        self.bars.push(bar);
+    }
+
+    fn draw(&self, exports: &mut [Watched], now: Instant) {
+        for (watched, bar) in exports.iter_mut().zip(&self.bars).filter(|(watched, _)| !watched.finished) {
+            watched.sample(now);
+            bar.set_length(watched.goal().max(1));
+            bar.set_position(watched.total_rows());
+            bar.set_message(watched.figures());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    fn planned() -> Notice {
+        Notice::Planned {
+            export: "orders".into(),
+            slices: 4,
+            slices_done: 1,
+            estimated_rows: 1000,
+            rows_done: 100,
+            reason: "histogram".into(),
+        }
+    }
+
+    fn rows(rows: u64) -> Notice {
+        Notice::Rows { export: "orders".into(), rows, bytes: rows * 1024 }
+    }
+
+    #[test]
+    fn rates_and_remaining_time_come_from_the_last_seconds() {
+        let mut watched = Watched::new("orders");
+        let start = Instant::now();
+        watched.apply(&planned());
+        watched.sample(start);
+        watched.apply(&rows(100));
+        watched.sample(start + Duration::from_secs(1));
+        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9.0 s left");
+        for second in 2..20 {
+            watched.apply(&rows(10));
+            watched.sample(start + Duration::from_secs(second));
+        }
+        assert_eq!(watched.rates(), Some((10, 10 * 1024)), "the fast first second is forgotten");
+    }
+
+    #[test]
+    fn an_estimate_that_was_too_low_never_shows_more_than_everything() {
+        let mut watched = Watched::new("orders");
+        watched.apply(&planned());
+        watched.apply(&rows(5000));
+        assert_eq!(watched.figures(), "5,100 rows");
+        assert_eq!(watched.goal(), 5100);
+        watched.apply(&Notice::RowsDiscarded { export: "orders".into(), rows: 6000, bytes: 0 });
+        assert_eq!(watched.figures(), "100 of about 1,000 rows (10 %)");
+    }
+
+    #[test]
+    fn a_log_gets_announcements_at_once_and_figures_now_and_then() {
+        static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let reader = std::thread::spawn(move || {
+            let tell = |text: &str| LINES.lock().expect("no writer panics").push(text.to_owned());
+            Lines { every: Duration::from_millis(1), tell }.follow(&receiver);
+        });
+        sender.send(planned()).unwrap();
+        let warning = Notice::Warning { export: "orders".into(), code: "w".into(), message: "a\u{7}b".into() };
+        sender.send(warning).unwrap();
+        while !LINES.lock().unwrap().iter().any(|line| line.contains("10 %")) {
+            std::thread::yield_now();
+        }
+        drop(sender);
+        reader.join().unwrap();
+        let lines = LINES.lock().unwrap();
+        assert_eq!(lines[0], "orders: 4 slices, 1 of them done before: histogram\n");
+        assert!(lines.contains(&"orders: warning[w]: a b\n".to_owned()), "{lines:?}");
+    }
+
+    #[test]
+    fn bars_end_when_the_run_does() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        for notice in [planned(), rows(5)] {
+            sender.send(notice).unwrap();
+        }
+        let finished = Notice::Finished {
+            export: "orders".into(),
+            run_id: "r".into(),
+            status: "success".into(),
+            rows: 5,
+            files: 1,
+            bytes: 1,
+        };
+        sender.send(finished).unwrap();
+        drop(sender);
+        Bars::new(ProgressDrawTarget::hidden()).follow(&receiver);
+    }
+}

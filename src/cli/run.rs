@@ -1,0 +1,139 @@
+//! `rivet run`
+
+use super::output::Out;
+use super::progress::{self, Style};
+use super::state_dir::CONFIG_FILE;
+use super::{errors, summary};
+use crate::config::{self, Config, LoadOptions};
+use crate::engine::notice::Notice;
+use crate::engine::{self, ExportReport, RunRequest, Stop};
+use crate::error::{Error, ErrorKind, Exit, Result};
+use crate::run::RunSummary;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Sender, channel};
+use tokio::runtime::Runtime;
+
+/// Run the exports of a configuration
+///
+/// Reads each export in one snapshot of the database and writes it as Parquet files into a directory of the run, with a
+/// manifest that names every file. An unfinished run of the same export is gone on with instead.
+///
+/// Ctrl-C stops cleanly and prints the command that resumes.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rivet run                                  every export of ./rivet.yaml
+  rivet run -c prod.yaml -e orders           one export
+  rivet run --param since=2026-01-01         fill `${since}` in the configuration
+  rivet run --validate --json > summary.json check the files, keep the summary")]
+pub struct Args {
+    /// Configuration file
+    #[arg(short = 'c', long = "config", value_name = "FILE", default_value = CONFIG_FILE)]
+    config: PathBuf,
+
+    /// Run only this export; may be given more than once
+    #[arg(short = 'e', long = "export", value_name = "NAME")]
+    exports: Vec<String>,
+
+    /// Fill `${KEY}` in the configuration; goes before the environment
+    #[arg(long = "param", value_name = "KEY=VALUE")]
+    params: Vec<String>,
+
+    /// Check the published files against their manifest
+    #[arg(long)]
+    validate: bool,
+
+    /// Start anew even where an unfinished run could be gone on with
+    #[arg(long)]
+    fresh: bool,
+
+    /// Print the summaries as one JSON object
+    #[arg(long)]
+    json: bool,
+
+    /// Show no progress
+    #[arg(short = 'q', long)]
+    quiet: bool,
+
+    /// Keep journals here instead of where the configuration says
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
+    let options = LoadOptions {
+        params: parse_params(&args.params)?,
+        state_dir: args.state_dir.clone(),
+        exports: args.exports.clone(),
+    };
+    let config = config::load(&args.config, &options)?;
+    let request = RunRequest { validate: args.validate, fresh: args.fresh };
+    let reports = watched(Style::choose(args.quiet, args.json), |runtime, notices, stop| {
+        engine::run(runtime, &config, request, notices, stop)
+    })?;
+    let resume = |run_id: &str| summary::resume_command(run_id, Some(&args.config), args.state_dir.as_deref());
+    show(out, &reports, args.json, &resume)
+}
+
+/// `KEY=VALUE`, several. No message repeats what was given: a value may be a secret, and so may a value without a key.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for one without `=` or without a key.
+pub fn parse_params(given: &[String]) -> Result<BTreeMap<String, String>> {
+    let mut params = BTreeMap::new();
+    for param in given {
+        match param.split_once('=') {
+            Some((key, value)) if !key.is_empty() => params.insert(key.to_owned(), value.to_owned()),
+            _ => {
+                return Err(Error::new(ErrorKind::Usage, "a --param is not KEY=VALUE")
+                    .with_hint("Write `--param KEY=VALUE`; quote it where the value holds spaces."));
+            }
+        };
+    }
+    Ok(params)
+}
+
+/// Lets the engine work while this process's signals ask it to stop and its notices are shown.
+pub fn watched<T>(style: Style, work: impl FnOnce(&Runtime, &Sender<Notice>, &Stop) -> T) -> Result<T> {
+    let runtime = engine::runtime()?;
+    let stop = Stop::default();
+    engine::stop::on_signals(runtime.handle(), &stop)?;
+    let (sender, receiver) = channel();
+    let done = std::thread::scope(|scope| {
+        scope.spawn(move || progress::follow(&receiver, style));
+        let done = work(&runtime, &sender, &stop);
+        // The watcher ends with the last sender.
+        drop(sender);
+        done
+    });
+    // A session that hangs in a read must not keep the process from its end.
+    runtime.shutdown_background();
+    Ok(done)
+}
+
+/// Shows how exports ended, and returns the exit code of all of them together.
+pub fn show(out: &mut Out, reports: &[ExportReport], json: bool, resume: &dyn Fn(&str) -> String) -> Result<Exit> {
+    let summaries: Vec<&RunSummary> = reports.iter().filter_map(|report| report.summary.as_ref()).collect();
+    if json {
+        summary::json(out, &summaries)?;
+    }
+    for report in reports {
+        if let (Some(summary), false) = (&report.summary, json) {
+            out.write(&summary::text(summary, &resume(&summary.run_id)));
+        }
+    }
+    let errors: Vec<&Error> = reports.iter().filter_map(|report| report.error.as_ref()).collect();
+    out.flush();
+    errors.iter().for_each(|error| errors::show(error, json));
+    Ok(summary::worst(&errors))
+}
+
+/// The configuration that a run was planned with, loaded for that one export.
+pub fn load_for(path: &Path, export: &str, params: &[String], state_dir: &Path) -> Result<Config> {
+    let options = LoadOptions {
+        params: parse_params(params)?,
+        state_dir: Some(state_dir.to_path_buf()),
+        exports: vec![export.to_owned()],
+    };
+    config::load(path, &options)
+}

@@ -1,0 +1,259 @@
+//! A run's summary: a compact block for people, one schema for programs.
+
+use super::{errors, figures};
+use crate::error::{Error, ErrorKind, Exit, Result};
+use crate::journal::Holder;
+use crate::run::RunSummary;
+use crate::run::journal::RunJournal;
+use crate::run::plan::Split;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+const GREEN: anstyle::Style = anstyle::AnsiColor::Green.on_default().bold();
+const RED: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();
+const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
+const BOLD: anstyle::Style = anstyle::Style::new().bold();
+const DIM: anstyle::Style = anstyle::Style::new().dimmed();
+
+/// `{"runs":[…]}`: what `run` and `resume` print with `--json`.
+#[derive(Debug, Serialize)]
+pub struct Runs<'a> {
+    pub runs: Vec<&'a RunSummary>,
+}
+
+/// The one schema of `--json`, on one line.
+///
+/// # Errors
+/// As [`super::output::Out::json`].
+pub fn json(out: &mut super::output::Out, summaries: &[&RunSummary]) -> Result<()> {
+    out.json(&Runs { runs: summaries.to_vec() })
+}
+
+/// The block for a run that this process worked on. `resume` is the command that goes on with it, shown where that
+/// makes sense.
+pub fn text(summary: &RunSummary, resume: &str) -> String {
+    text_of(summary, None, resume)
+}
+
+/// The block for any run; `live` is the process that works on it at this moment.
+pub fn text_of(summary: &RunSummary, live: Option<&Holder>, resume: &str) -> String {
+    let mut block = heading(summary, live);
+    for (label, value) in rows(summary) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(block, "  {DIM}{label:<12}{DIM:#} {}", errors::single_line(&value));
+    }
+    for (code, message) in summary.journal.degraded().warnings.iter().take(MAX_WARNINGS) {
+        let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}: {}", "warning", code, errors::single_line(message));
+    }
+    let degraded = summary.journal.degraded();
+    let more = degraded.warnings.len().saturating_sub(MAX_WARNINGS) as u64 + degraded.more_warnings;
+    if more > 0 {
+        let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}", "", figures::counted(more, "more warning"));
+    }
+    if live.is_none() && is_resumable(summary) {
+        let _ = writeln!(block, "  {DIM}{:<12}{DIM:#} {BOLD}{resume}{BOLD:#}", "next");
+    }
+    block
+}
+
+/// More than these stay in the journal.
+const MAX_WARNINGS: usize = 8;
+
+fn heading(summary: &RunSummary, live: Option<&Holder>) -> String {
+    let (style, sign) = match summary.status.as_str() {
+        "success" => (GREEN, "✓"),
+        "skipped" => (GREEN, "–"),
+        "running" if live.is_some() => (GREEN, "●"),
+        "interrupted" | "running" => (YELLOW, "■"),
+        _ => (RED, "✗"),
+    };
+    let mut took = figures::duration(took(summary));
+    if summary.journal.invocations() > 1 {
+        took.push_str(&format!(", in {} invocations", summary.journal.invocations()));
+    }
+    let status = match (summary.status.as_str(), &summary.skip_reason) {
+        ("success", _) => format!("success in {took}"),
+        ("skipped", Some(reason)) => format!("skipped ({})", errors::single_line(reason)),
+        ("running", _) => match live {
+            Some(holder) => format!("running for {took} (pid {} on {})", holder.pid, errors::single_line(&holder.host)),
+            None => format!("ended without a word after {took}: killed, or the machine went down"),
+        },
+        (status, _) => format!("{status} after {took}"),
+    };
+    format!("{style}{sign} {}{style:#}  {status}\n", summary.export_name)
+}
+
+fn took(summary: &RunSummary) -> Duration {
+    Duration::from_millis(u64::try_from(summary.duration_ms).unwrap_or(0))
+}
+
+/// Label and value, in the order in which people ask.
+fn rows(summary: &RunSummary) -> Vec<(&'static str, String)> {
+    let journal = &summary.journal;
+    let planned = journal.planned();
+    let mut rows = vec![("run", summary.run_id.clone())];
+    let total = u64::try_from(summary.total_rows).unwrap_or(0);
+    if summary.status != "skipped" {
+        rows.push(("rows", with_rate(figures::count(total), total, summary, figures::count, " rows/s")));
+        let files = format!(
+            "{}, {}",
+            figures::counted(summary.files_committed as u64, "file"),
+            figures::bytes(summary.bytes_written)
+        );
+        rows.push(("written", with_rate(files, summary.bytes_written, summary, figures::bytes, "/s")));
+    }
+    if let Some(split) = &planned.split {
+        rows.push(("read", read_as(summary, split)));
+    }
+    if !summary.manifest_parts.is_empty() {
+        rows.push(("consistency", consistency(summary)));
+    }
+    if summary.schema_changed == Some(true) {
+        rows.push(("schema", "changed since the previous run".to_owned()));
+    }
+    if let Some(verification) = &summary.manifest_verification {
+        let depth = if verification.depth == "full" { "every byte" } else { "sizes" };
+        let parts = figures::counted(u64::from(verification.parts_checked), "part");
+        let verdict = if verification.passed { "yes" } else { "NO" };
+        rows.push(("validated", format!("{verdict} ({parts}, {depth})")));
+        rows.extend(verification.findings.iter().map(|finding| ("", finding.clone())));
+    }
+    if summary.status == "success" {
+        rows.push(("manifest", Path::new(&planned.run.prefix).join("manifest.json").display().to_string()));
+    } else if summary.files_committed > 0 {
+        rows.push(("files under", planned.run.prefix.clone()));
+    }
+    if summary.retries > 0 {
+        rows.push(("retries", figures::count(u64::from(summary.retries))));
+    }
+    if let Some(spilled) = summary.pg_temp_bytes_delta.filter(|bytes| *bytes > 64 << 20) {
+        let spilled = figures::bytes(spilled as u64);
+        rows.push((
+            "server",
+            format!("spilled {spilled} to disk; a smaller `tuning.batch_size` or more work_mem helps"),
+        ));
+    }
+    rows.push(("journal", journal_cost(summary)));
+    // An interrupted run was interrupted because somebody interrupted it.
+    if let (Some(message), "failed") = (&summary.error_message, summary.status.as_str()) {
+        rows.push(("because", message.clone()));
+    }
+    rows
+}
+
+fn with_rate(text: String, amount: u64, summary: &RunSummary, show: fn(u64) -> String, unit: &str) -> String {
+    // The clock runs over all invocations, as the rows do.
+    match figures::per_second(amount, took(summary)) {
+        Some(rate) if amount > 0 => format!("{text}  ({}{unit})", show(rate)),
+        _ => text,
+    }
+}
+
+fn read_as(summary: &RunSummary, split: &Split) -> String {
+    let planned = summary.journal.planned();
+    let happened = summary.journal.happened();
+    let mut text = match split {
+        Split::Whole => "in one piece".to_owned(),
+        Split::Key { columns, .. } => {
+            let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
+            format!("{} of {}", figures::counted(u64::from(planned.slices), "range"), names.join(", "))
+        }
+        Split::Pages { .. } => format!("{} of pages", figures::counted(u64::from(planned.slices), "range")),
+    };
+    if happened.slices_completed < planned.slices {
+        let _ = write!(text, ", {} of them complete", happened.slices_completed);
+    }
+    if summary.peak_rss_mb > 0 {
+        let _ = write!(text, "; peak memory {} MB", summary.peak_rss_mb);
+    }
+    text
+}
+
+fn consistency(summary: &RunSummary) -> String {
+    let kind = RunJournal::consistency(&summary.manifest_parts);
+    match (kind, summary.journal.snapshots()) {
+        ("snapshot", snapshots) => match summary
+            .manifest_parts
+            .first()
+            .and_then(|part| snapshots.iter().find(|s| s.snapshot.0 == part.snapshot))
+        {
+            Some(snapshot) => format!("one snapshot, at {}", snapshot.lsn),
+            None => "one snapshot".to_owned(),
+        },
+        (_, snapshots) => {
+            let mut used: Vec<u32> = summary.manifest_parts.iter().map(|part| part.snapshot).collect();
+            used.sort_unstable();
+            used.dedup();
+            let lsns: Vec<_> =
+                snapshots.iter().filter(|s| used.contains(&s.snapshot.0)).map(|s| s.lsn.as_str()).collect();
+            format!("mixed: {} snapshots, at {}; the manifest names each part's", used.len(), lsns.join(", "))
+        }
+    }
+}
+
+fn journal_cost(summary: &RunSummary) -> String {
+    let journal = &summary.journal;
+    let mut text = figures::counted(journal.events(), "event");
+    if journal.append_p99_us() > 0 {
+        let _ = write!(text, ", p99 append {:.1} ms", journal.append_p99_us() as f64 / 1e3);
+    }
+    let took = took(summary).as_millis() as u64;
+    if took > 0 && journal.time_ms() > 0 {
+        let _ = write!(text, ", {:.1} % of the time", journal.time_ms() as f64 * 100.0 / took as f64);
+    }
+    text
+}
+
+/// Whether going on with the run is the next step.
+pub fn is_resumable(summary: &RunSummary) -> bool {
+    match summary.status.as_str() {
+        // A run that says it is running and is shown after its process ended was killed.
+        "interrupted" | "running" => true,
+        "failed" => {
+            let code = summary.journal.outcome().and_then(|finished| finished.code.as_deref());
+            let exit = code.and_then(ErrorKind::from_code).map_or(Exit::Failed, |kind| kind.class().exit);
+            !matches!(exit, Exit::Integrity | Exit::Drift | Exit::Protected)
+        }
+        _ => false,
+    }
+}
+
+/// `rivet resume RUN -c FILE`, with what is the default left out.
+pub fn resume_command(run_id: &str, config: Option<&Path>, state_dir: Option<&Path>) -> String {
+    let mut command = format!("rivet resume {}", shell_word(run_id));
+    if let Some(config) = config.filter(|path| *path != Path::new(super::state_dir::CONFIG_FILE)) {
+        command.push_str(&format!(" -c {}", shell_word(&config.display().to_string())));
+    }
+    if let Some(dir) = state_dir {
+        command.push_str(&format!(" --state-dir {}", shell_word(&dir.display().to_string())));
+    }
+    command
+}
+
+fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | ':' | '@' | '%' | '+');
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+/// The exit code of several exports together: the one that most needs a person.
+pub fn worst(errors: &[&Error]) -> Exit {
+    let rank = |exit: &Exit| match exit {
+        Exit::Success => 0,
+        Exit::Busy => 1,
+        Exit::Unavailable => 2,
+        Exit::Failed => 3,
+        Exit::Usage => 4,
+        Exit::Drift => 5,
+        Exit::Protected => 6,
+        Exit::Integrity => 7,
+        // Whoever pressed Ctrl-C wants to hear that it worked.
+        Exit::Interrupted => 8,
+    };
+    errors.iter().map(|error| error.exit()).max_by_key(rank).unwrap_or(Exit::Success)
+}

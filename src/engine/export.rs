@@ -1,0 +1,384 @@
+//! One export: the loop that asks what is left to do, and does it.
+
+use super::clock::Clock;
+use super::ledger::Ledger;
+use super::memory;
+use super::notice::{Notice, tell};
+use super::reading::{Limits, Reading, read_slices};
+use super::stop::Stop;
+use super::{deliver, settle};
+use crate::config::{Config, ExportConfig};
+use crate::destination::local::LocalPrefix;
+use crate::encode::parquet::ParquetOptions;
+use crate::error::{Error, ErrorKind, Exit, Result, Retry};
+use crate::journal::Holder;
+use crate::run::decide::OpenedSnapshot;
+use crate::run::event::{Outcome, RunFinished};
+use crate::run::{Command, Step, next};
+use crate::source::postgres::catalog::{self, Described};
+use crate::source::postgres::session::{Session, SessionSettings};
+use crate::source::postgres::{snapshot, split};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+/// Bytes of the relation that a slice should hold: a failure costs the time of one slice, and so does a resume.
+const SLICE_BYTES: u64 = 192 << 20;
+
+/// What one export's work needs of its surroundings.
+pub struct ExportContext<'a> {
+    pub runtime: &'a tokio::runtime::Handle,
+    pub config: &'a Config,
+    pub export: &'a ExportConfig,
+    pub stop: &'a Stop,
+    notices: Sender<Notice>,
+    /// How many exports share the memory budget.
+    exports_at_once: usize,
+}
+
+impl<'a> ExportContext<'a> {
+    pub fn new(
+        runtime: &'a tokio::runtime::Handle,
+        config: &'a Config,
+        export: &'a ExportConfig,
+        notices: Sender<Notice>,
+        stop: &'a Stop,
+        exports_at_once: usize,
+    ) -> Self {
+        ExportContext { runtime, config, export, stop, notices, exports_at_once: exports_at_once.max(1) }
+    }
+
+    pub fn notify(&self, notice: Notice) {
+        tell(&self.notices, notice);
+    }
+
+    /// A warning for the journal and for the eyes.
+    pub fn warn(&self, ledger: &mut Ledger, code: &str, message: String) -> Result<()> {
+        ledger.record(Command::Warn { code: code.to_owned(), message: message.clone() })?;
+        self.notify(Notice::Warning { export: self.export.name.clone(), code: code.to_owned(), message });
+        Ok(())
+    }
+
+    fn settings(&self) -> SessionSettings {
+        let tuning = &self.export.tuning;
+        SessionSettings {
+            statement_timeout: tuning.statement_timeout,
+            lock_timeout: tuning.lock_timeout,
+            stall_timeout: tuning.stall_timeout,
+        }
+    }
+
+    /// Waits for something that the source is asked, or for a request to stop.
+    fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                answer = question => answer,
+                () = self.stop.requested() => Err(super::stop::interrupted()),
+            }
+        })
+    }
+}
+
+/// The session that holds the run's snapshot, and what was learnt over it.
+struct SnapshotHolder {
+    session: Arc<Session>,
+    temp_bytes: Option<i64>,
+    described: Option<Described>,
+}
+
+/// Works on the run until it is closed, and records how the work ended.
+///
+/// # Errors
+/// Why the run did not succeed; it is in the journal too, unless the journal is what failed.
+pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> Result<()> {
+    context.notify(Notice::Started {
+        export: context.export.name.clone(),
+        run_id: ledger.summary().run_id.clone(),
+        resumed,
+        source: ledger.state().planned.source.clone(),
+        location: ledger.state().planned.prefix.clone(),
+    });
+    let mut holder = None;
+    let worked = begin_invocation(ledger).and_then(|()| drive(context, ledger, &mut holder));
+    let temp_bytes = holder.take().and_then(|holder| release(context, holder));
+    match worked {
+        Ok(outcome) => {
+            ledger.record(finished(ledger, outcome, None, temp_bytes))?;
+            ledger
+                .summary()
+                .check_post_run_invariants()
+                .map_err(|violated| Error::new(ErrorKind::RunInvariant, violated))
+        }
+        Err(error) => {
+            let outcome = if error.exit() == Exit::Interrupted { Outcome::Interrupted } else { Outcome::Failed };
+            let error = error.at(format_args!("export \"{}\"", context.export.name));
+            // Where the journal itself failed this fails too, and the first error is the one worth reading.
+            let _ = ledger.record(finished(ledger, outcome, Some(&error), temp_bytes));
+            Err(error)
+        }
+    }
+}
+
+fn begin_invocation(ledger: &mut Ledger) -> Result<()> {
+    let Holder { pid, host, .. } = Holder::this_process(&ledger.summary().run_id);
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    ledger.record(Command::Begin { pid, host, version })
+}
+
+fn finished(ledger: &Ledger, outcome: Outcome, error: Option<&Error>, temp_bytes: Option<i64>) -> Command {
+    let costs = ledger.journal().costs();
+    let clock: &Clock = ledger.clock();
+    Command::Finish(RunFinished {
+        outcome,
+        code: error.map(|error| error.code().to_owned()),
+        message: error.map(|error| error.what().to_owned()),
+        skip_reason: (outcome == Outcome::Skipped).then(|| "the source has no rows".to_owned()),
+        duration_ms: clock.elapsed_ms(),
+        peak_rss_mb: memory::peak_rss_mb(),
+        pg_temp_bytes_delta: temp_bytes,
+        append_p99_us: costs.append_p99_us,
+        journal_time_ms: costs.time.as_millis() as u64,
+    })
+}
+
+/// The loop. Each turn performs the one step that the core says is next.
+fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<SnapshotHolder>) -> Result<Outcome> {
+    let mut destination: Option<LocalPrefix> = None;
+    if ledger.state().invocation > 1 && ledger.state().is_planned {
+        let prefix = prepare(ledger)?;
+        settle::check_parts(context, ledger, &prefix)?;
+        destination = Some(prefix);
+    }
+    loop {
+        context.stop.check()?;
+        match next(ledger.state()) {
+            Step::Settle(slices) => settle::settle_orphans(ledger, ready(&mut destination, ledger)?, &slices)?,
+            Step::OpenSnapshot => *holder = Some(open_snapshot(context, ledger)?),
+            Step::ResolveSchema => resolve_schema(context, ledger, holder.as_mut())?,
+            Step::ChooseSplit => {
+                // Before the first row is read, so that a destination that refuses costs the server nothing.
+                ready(&mut destination, ledger)?;
+                choose_split(context, ledger, holder.as_ref())?;
+            }
+            Step::Read { .. } => {
+                let prefix = ready(&mut destination, ledger)?.clone();
+                read(context, ledger, holder, &prefix)?;
+            }
+            Step::Skip => return Ok(Outcome::Skipped),
+            Step::WriteManifest => {
+                closing(context, "manifest");
+                let prefix = ready(&mut destination, ledger)?.clone();
+                settle::tidy(context, ledger, &prefix)?;
+                deliver::write_manifest(ledger, &prefix)?;
+            }
+            Step::Publish => {
+                closing(context, "publish");
+                let prefix = ready(&mut destination, ledger)?.clone();
+                deliver::publish(ledger, &prefix)?;
+            }
+            Step::Validate => {
+                closing(context, "validate");
+                let prefix = ready(&mut destination, ledger)?.clone();
+                deliver::validate_published(context, ledger, &prefix)?;
+            }
+            Step::Finish => return Ok(Outcome::Success),
+            Step::Begin | Step::Done => {
+                return Err(Error::new(ErrorKind::Internal, "the run is not at work, yet work was asked for"));
+            }
+        }
+    }
+}
+
+fn closing(context: &ExportContext<'_>, stage: &str) {
+    context.notify(Notice::Closing { export: context.export.name.clone(), stage: stage.to_owned() });
+}
+
+fn prepare(ledger: &Ledger) -> Result<LocalPrefix> {
+    let planned = &ledger.state().planned;
+    LocalPrefix::prepare(Path::new(&planned.root), Path::new(&planned.prefix), &planned.run_id)
+}
+
+/// The destination, prepared when it is first needed.
+fn ready<'d>(destination: &'d mut Option<LocalPrefix>, ledger: &Ledger) -> Result<&'d LocalPrefix> {
+    match destination {
+        Some(prefix) => Ok(prefix),
+        empty => Ok(empty.insert(prepare(ledger)?)),
+    }
+}
+
+/// Connects and opens the snapshot that all slices of this invocation are read in. A server that is starting, full, or
+/// drops the connection is tried again as often as the tuning says.
+fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<SnapshotHolder> {
+    let tuning = &context.export.tuning;
+    let mut tries = 0;
+    let (session, opened, temp_bytes) = loop {
+        let settings = context.settings();
+        let opening = async {
+            let session = Session::connect(&context.config.source, &settings).await?;
+            let temp_bytes = snapshot::temp_bytes(session.client()).await;
+            let opened = snapshot::open(session.client()).await?;
+            Ok((session, opened, temp_bytes))
+        };
+        match context.ask(opening) {
+            Ok(opened) => break opened,
+            // Nobody listens: more often a wrong address than a passing fault, so the answer comes at once.
+            Err(error) if error.kind() == ErrorKind::SourceUnreachable => return Err(error),
+            Err(error) if error.retry() == Retry::Never || tries >= tuning.max_retries => return Err(error),
+            Err(error) => {
+                let ceiling = tuning.retry_backoff.saturating_mul(1 << tries.min(16)).min(Duration::from_secs(60));
+                let pause = ceiling.mul_f64(fastrand::f64());
+                context.warn(
+                    ledger,
+                    "connect_retried",
+                    format!("{}; trying again in {} ms", error.what(), pause.as_millis()),
+                )?;
+                tries += 1;
+                context.ask(async {
+                    tokio::time::sleep(pause).await;
+                    Ok(())
+                })?;
+            }
+        }
+    };
+    let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
+    let warnings_before = ledger.summary().journal.degraded().warnings.len();
+    ledger.record(Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby }))?;
+    for (code, message) in ledger.summary().journal.degraded().warnings.iter().skip(warnings_before) {
+        context.notify(Notice::Warning {
+            export: context.export.name.clone(),
+            code: code.clone(),
+            message: message.clone(),
+        });
+    }
+    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None })
+}
+
+fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
+    let holder = holder.ok_or_else(no_session)?;
+    let export = context.export;
+    let described = context.ask(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
+    ledger.record(Command::ResolveSchema(described.schema()))?;
+    holder.described = Some(described);
+    Ok(())
+}
+
+fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&SnapshotHolder>) -> Result<()> {
+    let holder = holder.ok_or_else(no_session)?;
+    let described = holder.described.as_ref().ok_or_else(no_session)?;
+    let chunks = &context.export.chunks;
+    let request = split::SplitRequest {
+        parallel: context.export.tuning.parallel,
+        slices: chunks.count,
+        rows_per_slice: chunks.size,
+        column: chunks.column.clone(),
+        target_bytes: SLICE_BYTES,
+    };
+    let planned = context.ask(split::plan(holder.session.client(), described, &request))?;
+    ledger.record(Command::ChooseSplit {
+        split: planned.split,
+        slices: planned.slices,
+        estimated_rows: planned.estimated_rows,
+        reason: planned.reason,
+    })
+}
+
+/// Reads what is pending. A snapshot that was lost on the way is replaced by a new one, as often as slices may be
+/// retried.
+fn read(
+    context: &ExportContext<'_>,
+    ledger: &mut Ledger,
+    holder: &mut Option<SnapshotHolder>,
+    prefix: &LocalPrefix,
+) -> Result<()> {
+    let at = holder.as_ref().ok_or_else(no_session)?;
+    let described = at.described.as_ref().ok_or_else(no_session)?;
+    let (Some(split), Some(schema)) = (ledger.state().split.clone(), ledger.state().schema.clone()) else {
+        return Err(Error::new(ErrorKind::Internal, "slices are read before they are planned"));
+    };
+    announce_plan(context, ledger);
+    let tuning = &context.export.tuning;
+    let share = memory::share(
+        tuning.memory_budget_mb / context.exports_at_once,
+        tuning.parallel.min(ledger.state().slices.len()),
+        context.export.row_group_bytes,
+    );
+    let reading = Reading {
+        runtime: context.runtime,
+        source: &context.config.source,
+        settings: context.settings(),
+        described,
+        schema: &schema,
+        split: &split,
+        destination: prefix,
+        halt: Stop::default(),
+        limits: Limits {
+            batch_rows: batch_rows(context.export),
+            batch_bytes: share.batch_bytes,
+            part_bytes: context.export.max_file_size,
+            max_value_bytes: tuning.max_value_mb << 20,
+            throttle: tuning.throttle,
+            throttle_rows: tuning.batch_size as u64,
+            writes_empty_file: !context.export.skip_empty,
+        },
+        options: ParquetOptions {
+            compression: context.export.compression,
+            row_group_rows: context.export.row_group_rows,
+            row_group_bytes: share.row_group_bytes,
+        },
+        metadata: vec![
+            ("rivet.run_id".to_owned(), ledger.summary().run_id.clone()),
+            ("rivet.schema_fingerprint".to_owned(), schema.fingerprint().to_string()),
+        ],
+    };
+    match read_slices(context, ledger, &reading, &at.session) {
+        Err(error) if error.retry() == Retry::NewSnapshot && may_open_another(context, ledger) => {
+            context.warn(ledger, "snapshot_lost", format!("{}; the rest is read in a new one", error.what()))?;
+            *holder = Some(open_snapshot(context, ledger)?);
+            Ok(())
+        }
+        outcome => outcome,
+    }
+}
+
+/// Rows per batch: as configured, or unbounded where bytes decide.
+fn batch_rows(export: &ExportConfig) -> usize {
+    if export.tuning.batch_size_memory_mb.is_some() { usize::MAX } else { export.tuning.batch_size }
+}
+
+fn may_open_another(context: &ExportContext<'_>, ledger: &Ledger) -> bool {
+    (ledger.state().snapshots.len() as u32) <= context.export.tuning.max_retries + ledger.state().invocation
+}
+
+fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {
+    let (state, planned) = (ledger.state(), ledger.summary().journal.planned());
+    let done = state.slices_in(|status| status == crate::run::state::SliceStatus::Complete).count();
+    context.notify(Notice::Planned {
+        export: context.export.name.clone(),
+        slices: planned.slices,
+        slices_done: done as u32,
+        estimated_rows: planned.estimated_rows,
+        rows_done: ledger.summary().total_rows as u64,
+        reason: planned.reason.clone(),
+    });
+}
+
+/// Ends the snapshot and measures what the run cost the server. `None` where that cannot be known.
+fn release(context: &ExportContext<'_>, holder: SnapshotHolder) -> Option<i64> {
+    let before = holder.temp_bytes?;
+    // Also after a stop was requested: the question is short, and the run wants its answer.
+    let after = context.runtime.block_on(async {
+        let limit = Duration::from_secs(2);
+        tokio::time::timeout(limit, async {
+            snapshot::close(holder.session.client()).await.ok()?;
+            snapshot::temp_bytes(holder.session.client()).await
+        })
+        .await
+        .ok()?
+    })?;
+    Some(after - before)
+}
+
+fn no_session() -> Error {
+    Error::new(ErrorKind::Internal, "a step needs the source before a session was opened")
+}

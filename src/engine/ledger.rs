@@ -1,0 +1,118 @@
+//! The journal, the state and the summary of a run, kept in step.
+
+use super::clock::{Clock, wall_ms};
+use crate::error::Result;
+use crate::journal::Journal;
+use crate::run::event::{Durability, Recorded};
+use crate::run::ids::{ChainHash, EventSeq, RunOrdinal};
+use crate::run::{Command, RunState, RunSummary, decide};
+use std::time::{Duration, Instant};
+
+/// How often `status.json` follows a run that makes progress.
+const STATUS_EVERY: Duration = Duration::from_millis(500);
+
+/// One run's record: whatever happens to the run goes through [`Ledger::record`].
+pub struct Ledger {
+    journal: Journal,
+    run: RunOrdinal,
+    state: RunState,
+    summary: RunSummary,
+    clock: Clock,
+    status_written: Option<Instant>,
+}
+
+impl Ledger {
+    /// A run that is about to be planned.
+    pub fn new_run(journal: Journal) -> Self {
+        let run = journal.begin_run();
+        Ledger {
+            journal,
+            run,
+            state: RunState::default(),
+            summary: RunSummary::default(),
+            clock: Clock::start(),
+            status_written: None,
+        }
+    }
+
+    /// A run that the journal knows, folded from its events.
+    ///
+    /// # Errors
+    /// The journal cannot be read, or holds an event that cannot follow from those before it.
+    pub fn reopen(journal: Journal, run: RunOrdinal) -> Result<Self> {
+        let records = journal.records(run)?;
+        let state = RunState::fold(&records)?;
+        let summary = RunSummary::from_events(&records);
+        Ok(Ledger { journal, run, state, summary, clock: Clock::start(), status_written: None })
+    }
+
+    /// Decides, appends, applies. When this returns, what the command reports is as durable as its events have to be.
+    ///
+    /// An event is applied to the state before it is appended, because applying is what finds it illegal, and an illegal
+    /// event must never reach the disk. When the append fails the journal refuses everything after it, so a state that
+    /// is one event ahead has no consequences.
+    ///
+    /// # Errors
+    /// The command is refused, or the journal failed.
+    pub fn record(&mut self, command: Command) -> Result<()> {
+        for event in decide(&self.state, command)? {
+            let stamp = self.clock.stamp();
+            let seq = self.journal.head().map_or(EventSeq(1), |(seq, _)| seq.next());
+            let (wall_ms, mono_us) = (stamp.wall_ms, stamp.mono_us);
+            let proposed = Recorded { run: self.run, seq, wall_ms, mono_us, hash: ChainHash::GENESIS, event };
+            self.state.apply(&proposed)?;
+            let durability = proposed.event.durability();
+            let recorded = self.journal.append(self.run, proposed.event, stamp)?;
+            self.summary.apply(&recorded);
+            if durability == Durability::Durable {
+                self.follow_with_status();
+            }
+        }
+        Ok(())
+    }
+
+    pub fn state(&self) -> &RunState {
+        &self.state
+    }
+
+    pub fn summary(&self) -> &RunSummary {
+        &self.summary
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Gives the journal back, for the next run of the export.
+    pub fn into_journal(self) -> Journal {
+        self.journal
+    }
+
+    /// Writes `status.json`, for those who look at a live run.
+    pub fn write_status(&mut self) {
+        self.status_written = Some(Instant::now());
+        let status = serde_json::json!({
+            "pid": std::process::id(),
+            "updated_ms": wall_ms(),
+            "slices": {
+                "total": self.summary.journal.planned().slices,
+                "completed": self.state.slices_in(|status| status == crate::run::state::SliceStatus::Complete).count(),
+            },
+            "estimated_rows": self.summary.journal.planned().estimated_rows,
+            "rows_fetched": self.summary.journal.happened().rows_fetched,
+            "summary": self.summary,
+        });
+        // A convenience beside the journal: a run does not fail because nobody can watch it.
+        let _ = self.journal.write_status(&status);
+    }
+
+    fn follow_with_status(&mut self) {
+        if self.status_written.is_none_or(|written| written.elapsed() >= STATUS_EVERY) {
+            self.write_status();
+        }
+    }
+}

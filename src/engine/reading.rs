@@ -1,0 +1,345 @@
+//! Reading the slices of a run: hands slices to workers, journals what they report, and lets them go on.
+
+use super::ExportContext;
+use super::ledger::Ledger;
+use super::notice::Notice;
+use super::stop::{Stop, interrupted};
+use super::worker;
+use crate::config::SourceConfig;
+use crate::destination::local::LocalPrefix;
+use crate::encode::parquet::ParquetOptions;
+use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::run::decide::Failure;
+use crate::run::event::PartFacts;
+use crate::run::ids::{Attempt, FileNo, SliceNo, SnapshotNo};
+use crate::run::plan::{SlicePlan, Split};
+use crate::run::schema::Schema;
+use crate::run::{Command, Step, next};
+use crate::source::postgres::catalog::Described;
+use crate::source::postgres::session::{Session, SessionSettings};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::time::{Duration, Instant};
+
+/// Everything that the workers of a run share. Nothing in it changes while they work.
+pub struct Reading<'a> {
+    pub runtime: &'a tokio::runtime::Handle,
+    pub source: &'a SourceConfig,
+    pub settings: SessionSettings,
+    pub described: &'a Described,
+    pub schema: &'a Schema,
+    pub split: &'a Split,
+    pub destination: &'a LocalPrefix,
+    /// Stops the workers of this reading: after a request to stop, or when one of them failed for good.
+    pub halt: Stop,
+    pub limits: Limits,
+    pub options: ParquetOptions,
+    /// Key-value metadata that every part carries.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Sizes and pauses, derived from the tuning.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A batch is handed on when it holds so many rows, or so many bytes.
+    pub batch_rows: usize,
+    pub batch_bytes: usize,
+    /// Encoded bytes after which a part is closed.
+    pub part_bytes: u64,
+    pub max_value_bytes: usize,
+    /// Pause per `throttle_rows` rows.
+    pub throttle: Duration,
+    pub throttle_rows: u64,
+    /// Whether an export without rows still gets one file, which then carries the schema.
+    pub writes_empty_file: bool,
+}
+
+/// One attempt at one slice.
+#[derive(Clone)]
+pub struct Assignment {
+    pub worker: usize,
+    pub plan: SlicePlan,
+    pub attempt: Attempt,
+    pub snapshot: SnapshotNo,
+    pub snapshot_id: String,
+    /// The session that holds the snapshot, lent where a single slice makes a second connection a waste.
+    pub lent_session: Option<Arc<Session>>,
+}
+
+/// A worker waits on this until its report is durable. Dropped unanswered: the report was refused, stop.
+pub type Acknowledge = mpsc::SyncSender<()>;
+
+/// What a worker reports.
+pub enum Receipt {
+    Batch {
+        slice: SliceNo,
+        attempt: Attempt,
+        rows: u64,
+        bytes: u64,
+    },
+    /// A file is complete and synced under its temporary name.
+    Sealed {
+        facts: PartFacts,
+        checksums: Vec<u64>,
+        acknowledge: Acknowledge,
+    },
+    /// A sealed file is durable under its final name.
+    Stored {
+        slice: SliceNo,
+        file: FileNo,
+        attempt: Attempt,
+        acknowledge: Acknowledge,
+    },
+    /// The stream ended well, and every file is stored. `rows` is the server's count.
+    Drained {
+        slice: SliceNo,
+        attempt: Attempt,
+        rows: u64,
+        took: Duration,
+    },
+    Warning {
+        code: &'static str,
+        message: String,
+    },
+    Failed {
+        worker: usize,
+        slice: SliceNo,
+        attempt: Attempt,
+        error: Error,
+    },
+    /// The worker is free.
+    Idle {
+        worker: usize,
+    },
+    StopRequested,
+}
+
+/// Reads pending slices until none is left. Workers see a request to stop, and a fatal failure of one of them, through
+/// `reading.halt`.
+///
+/// # Errors
+/// [`ErrorKind::RunInterrupted`] after a stop request; [`ErrorKind::SourceSnapshotLost`] when the rest has to be read in a
+/// new snapshot; else the first failure that retrying cannot mend. In each case no worker is at work any more, and the
+/// journal says where each slice stands.
+pub fn read_slices(
+    context: &ExportContext<'_>,
+    ledger: &mut Ledger,
+    reading: &Reading<'_>,
+    holder: &Arc<Session>,
+) -> Result<()> {
+    let slices = ledger.state().slices.len();
+    let pending = match next(ledger.state()) {
+        Step::Read { pending, .. } => pending.len(),
+        _ => 0,
+    };
+    let workers = context.export.tuning.parallel.clamp(1, pending.max(1));
+    let lent = (slices == 1).then(|| Arc::clone(holder));
+    let (receipts, inbox) = mpsc::channel();
+    let watcher = watch_for_stop(context, reading, &receipts);
+    let outcome = std::thread::scope(|scope| {
+        let desks = (0..workers)
+            .map(|_| {
+                let (desk, assignments) = mpsc::channel();
+                let receipts = receipts.clone();
+                scope.spawn(move || worker::work(reading, &assignments, &receipts));
+                desk
+            })
+            .collect();
+        let coordinator = Coordinator {
+            context,
+            ledger,
+            desks,
+            idle: (0..workers).collect(),
+            waiting: HashMap::new(),
+            failed: None,
+            fetched: HashMap::new(),
+            halt: &reading.halt,
+        };
+        let outcome = coordinator.coordinate(lent, inbox);
+        if outcome.is_err() {
+            reading.halt.request();
+        }
+        outcome
+    });
+    watcher.abort();
+    outcome
+}
+
+fn watch_for_stop(
+    context: &ExportContext<'_>,
+    reading: &Reading<'_>,
+    receipts: &Sender<Receipt>,
+) -> tokio::task::JoinHandle<()> {
+    let (stop, halt, receipts) = (context.stop.clone(), reading.halt.clone(), receipts.clone());
+    reading.runtime.spawn(async move {
+        stop.requested().await;
+        halt.request();
+        // The coordinator may be gone already; then nobody needs to know.
+        let _ = receipts.send(Receipt::StopRequested);
+    })
+}
+
+struct Coordinator<'a, 'c> {
+    context: &'a ExportContext<'c>,
+    ledger: &'a mut Ledger,
+    desks: Vec<Sender<Assignment>>,
+    idle: Vec<usize>,
+    /// Slices that wait for their retry, and until when.
+    waiting: HashMap<SliceNo, Instant>,
+    /// Why no further slice is handed out. Workers that are busy are heard to their end.
+    failed: Option<Error>,
+    /// Rows and bytes of the attempts at work, for the eyes.
+    fetched: HashMap<SliceNo, (u64, u64)>,
+    halt: &'a Stop,
+}
+
+impl Coordinator<'_, '_> {
+    fn coordinate(mut self, lent: Option<Arc<Session>>, inbox: Receiver<Receipt>) -> Result<()> {
+        loop {
+            let (pending, running) = match next(self.ledger.state()) {
+                Step::Read { pending, running } => (pending, running),
+                _ => (vec![], 0),
+            };
+            let all_idle = self.idle.len() == self.desks.len();
+            if all_idle && running == 0 {
+                if let Some(error) = self.failed.take() {
+                    return Err(error);
+                }
+                if pending.is_empty() {
+                    return Ok(());
+                }
+            }
+            if self.failed.is_none() {
+                self.hand_out(&pending, lent.as_ref())?;
+            }
+            match self.wait(&inbox) {
+                Some(receipt) => self.take(receipt)?,
+                None => continue,
+            }
+        }
+    }
+
+    /// Gives pending slices that are not waiting for a retry to idle workers.
+    fn hand_out(&mut self, pending: &[SliceNo], lent: Option<&Arc<Session>>) -> Result<()> {
+        let now = Instant::now();
+        for &slice in pending {
+            if self.waiting.get(&slice).is_some_and(|until| *until > now) {
+                continue;
+            }
+            let Some(worker) = self.idle.pop() else { return Ok(()) };
+            self.waiting.remove(&slice);
+            self.ledger.record(Command::StartSlice { slice })?;
+            let state = self.ledger.state();
+            let (Some(of), Some(opened)) = (state.slice(slice), state.snapshots.last()) else {
+                return Err(Error::new(ErrorKind::Internal, format!("slice {slice} vanished while it was started")));
+            };
+            let assignment = Assignment {
+                worker,
+                plan: of.plan.clone(),
+                attempt: of.attempts,
+                snapshot: opened.snapshot,
+                snapshot_id: opened.id.clone(),
+                lent_session: lent.cloned(),
+            };
+            if self.desks[worker].send(assignment).is_err() {
+                return Err(Error::new(ErrorKind::Internal, format!("worker {worker} ended early")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The next receipt, or `None` when a retry became due first.
+    fn wait(&self, inbox: &Receiver<Receipt>) -> Option<Receipt> {
+        let due = self.waiting.values().min().filter(|_| self.failed.is_none() && !self.idle.is_empty());
+        match due {
+            Some(due) => match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(receipt) => Some(receipt),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+            },
+            // This coordinator's own sender keeps the channel open.
+            None => inbox.recv().ok(),
+        }
+    }
+
+    fn take(&mut self, receipt: Receipt) -> Result<()> {
+        let export = &self.context.export.name;
+        match receipt {
+            Receipt::Batch { slice, attempt, rows, bytes } => {
+                self.ledger.record(Command::NoteBatch { slice, attempt, rows, bytes })?;
+                let fetched = self.fetched.entry(slice).or_default();
+                *fetched = (fetched.0 + rows, fetched.1 + bytes);
+                self.context.notify(Notice::Rows { export: export.clone(), rows, bytes });
+            }
+            Receipt::Sealed { facts, checksums, acknowledge } => {
+                self.ledger.record(Command::SealPart { facts, checksums })?;
+                // A worker that is gone has reported its failure, or will.
+                let _ = acknowledge.send(());
+            }
+            Receipt::Stored { slice, file, attempt, acknowledge } => {
+                self.ledger.record(Command::CommitPart { slice, file, attempt, adopted: false })?;
+                let _ = acknowledge.send(());
+                if let Some(part) = self.ledger.summary().manifest_parts.last() {
+                    let (path, rows, bytes) = (part.path.clone(), part.rows, part.size_bytes);
+                    self.context.notify(Notice::Part { export: export.clone(), path, rows, bytes });
+                }
+            }
+            Receipt::Drained { slice, attempt, rows, took } => {
+                let (took_ms, rss_mb) = (took.as_millis() as u64, super::memory::peak_rss_mb());
+                self.ledger.record(Command::CompleteSlice { slice, attempt, rows, took_ms, rss_mb })?;
+                self.fetched.remove(&slice);
+                self.context.notify(Notice::SliceDone { export: export.clone(), slice: slice.0 });
+            }
+            Receipt::Warning { code, message } => self.context.warn(self.ledger, code, message)?,
+            Receipt::Failed { worker, slice, attempt, error } => {
+                self.idle.push(worker);
+                self.take_failure(slice, attempt, error)?;
+            }
+            Receipt::Idle { worker } => self.idle.push(worker),
+            Receipt::StopRequested => {
+                self.failed.get_or_insert_with(interrupted);
+                self.context.notify(Notice::Stopping { export: export.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_failure(&mut self, slice: SliceNo, attempt: Attempt, error: Error) -> Result<()> {
+        let tuning = &self.context.export.tuning;
+        let failure = Failure {
+            slice,
+            attempt,
+            kind: error.kind(),
+            message: error.what().to_owned(),
+            max_retries: if self.failed.is_some() { 0 } else { tuning.max_retries },
+            backoff_ms: tuning.retry_backoff.as_millis() as u64,
+            dice: fastrand::f64(),
+        };
+        if let Some((rows, bytes)) = self.fetched.remove(&slice) {
+            self.context.notify(Notice::RowsDiscarded { export: self.context.export.name.clone(), rows, bytes });
+        }
+        let retries_before = self.ledger.summary().retries;
+        self.ledger.record(Command::FailSlice(failure))?;
+        let scheduled = self.ledger.summary().retries > retries_before;
+        if error.retry() == Retry::NewSnapshot {
+            // The others still are inside the lost snapshot, and may end their slices in it.
+            self.failed.get_or_insert(error);
+            return Ok(());
+        }
+        if !scheduled {
+            self.failed.get_or_insert(error);
+            self.halt.request();
+            return Ok(());
+        }
+        let delay = Duration::from_millis(self.ledger.summary().journal.happened().last_retry_delay_ms);
+        self.waiting.insert(slice, Instant::now() + delay);
+        self.context.notify(Notice::Retry {
+            export: self.context.export.name.clone(),
+            slice: slice.0,
+            attempt: attempt.next().0,
+            delay_ms: delay.as_millis() as u64,
+            reason: error.to_string(),
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,71 @@
+//! A request to stop, seen by everything that waits.
+
+use crate::error::{Error, ErrorKind, Result};
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Cloned freely; every clone sees the same request.
+#[derive(Debug, Clone)]
+pub struct Stop(Arc<watch::Sender<bool>>);
+
+impl Default for Stop {
+    fn default() -> Self {
+        Stop(Arc::new(watch::Sender::new(false)))
+    }
+}
+
+impl Stop {
+    pub fn request(&self) {
+        self.0.send_replace(true);
+    }
+
+    pub fn is_requested(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// # Errors
+    /// [`ErrorKind::RunInterrupted`] once a stop was requested.
+    pub fn check(&self) -> Result<()> {
+        if self.is_requested() { Err(interrupted()) } else { Ok(()) }
+    }
+
+    /// Returns when a stop is requested.
+    pub async fn requested(&self) {
+        let mut receiver = self.0.subscribe();
+        // The sender lives in `self`, so the only way for this to end is the request.
+        let _ = receiver.wait_for(|stop| *stop).await;
+    }
+}
+
+pub fn interrupted() -> Error {
+    Error::new(ErrorKind::RunInterrupted, "stopped by a signal")
+}
+
+/// SIGINT and SIGTERM: the first asks everything to come to a durable stop, the second ends the process at once, which
+/// the journal survives like any crash.
+///
+/// # Errors
+/// The handlers cannot be installed.
+pub fn on_signals(runtime: &tokio::runtime::Handle, stop: &Stop) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let _in_runtime = runtime.enter();
+    let install = |kind| {
+        signal(kind).map_err(|e| Error::new(ErrorKind::Internal, "signal handlers cannot be installed").with_source(e))
+    };
+    let mut interrupt = install(SignalKind::interrupt())?;
+    let mut terminate = install(SignalKind::terminate())?;
+    let stop = stop.clone();
+    runtime.spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.is_requested() {
+                std::process::exit(crate::error::Exit::Interrupted.code());
+            }
+            stop.request();
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,67 @@
+//! The manifest as a function of a run's folds.
+
+use super::model::{
+    Consistency, JournalHead, Manifest, ManifestDestination, ManifestSnapshot, ManifestSource, VERSION,
+};
+use crate::error::{Error, ErrorKind, Result};
+use crate::run::journal::RunJournal;
+use crate::run::{RunState, RunSummary};
+use crate::time::rfc3339;
+
+/// Builds the manifest of a run that is read to its end. The same folds always give the same manifest, which is how a
+/// replay proves that the one on disk came from this journal.
+///
+/// # Errors
+/// [`ErrorKind::RunInvariant`] when the summary contradicts itself: then there must be no manifest.
+pub fn of_run(state: &RunState, summary: &RunSummary) -> Result<Manifest> {
+    let mut expected = summary.clone();
+    "success".clone_into(&mut expected.status);
+    expected.check_post_run_invariants().map_err(|violated| Error::new(ErrorKind::RunInvariant, violated))?;
+
+    let planned = &state.planned;
+    let mut parts = summary.manifest_parts.clone();
+    parts.sort_by_key(|part| state.parts().position(|live| live.path == part.path));
+    let named = |snapshot: u32| parts.iter().any(|part| part.snapshot == snapshot);
+    let newest = state.snapshots.last().map(|opened| opened.snapshot.0);
+    // A run without parts still was read in a snapshot: its last one.
+    let snapshots = state
+        .snapshots
+        .iter()
+        .filter(|opened| named(opened.snapshot.0) || (parts.is_empty() && Some(opened.snapshot.0) == newest));
+    let snapshots = snapshots.map(|opened| ManifestSnapshot {
+        snapshot: opened.snapshot.0,
+        id: opened.id.clone(),
+        lsn: opened.lsn.clone(),
+        visible: opened.visible.clone(),
+    });
+    let schema = state.schema.clone().ok_or_else(|| Error::new(ErrorKind::Internal, "a manifest without a schema"))?;
+    let journal = &summary.journal;
+    Ok(Manifest {
+        manifest_version: VERSION,
+        run_id: planned.run_id.clone(),
+        export: planned.export_name.clone(),
+        started_at: rfc3339(journal.started_ms().unwrap_or_default()),
+        finished_at: rfc3339(journal.ended_ms().unwrap_or_default()),
+        status: "success".to_owned(),
+        source: ManifestSource {
+            engine: planned.engine.clone(),
+            location: planned.source.clone(),
+            relation: planned.relation.clone(),
+            mode: planned.mode.clone(),
+            cursor: None,
+        },
+        destination: ManifestDestination {
+            kind: planned.destination.clone(),
+            uri: format!("file://{}", planned.prefix),
+        },
+        format: planned.format.clone(),
+        compression: planned.compression.clone(),
+        schema_fingerprint: schema.fingerprint(),
+        schema,
+        row_count: state.rows(),
+        part_count: parts.len() as u64,
+        consistency: Consistency { kind: RunJournal::consistency(&parts).to_owned(), snapshots: snapshots.collect() },
+        journal: JournalHead { seq: journal.head_seq(), hash: journal.head_hash() },
+        parts,
+    })
+}

@@ -1,0 +1,303 @@
+//! The verbs against a real server: what they print, where, and how they end.
+
+mod support;
+
+use serde_json::Value;
+use std::time::{Duration, Instant};
+use support::database::Database;
+use support::rivet::{Rivet, Running, Scratch, config, export, run_id};
+
+const FIELDS: [&str; 29] = [
+    "run_id",
+    "export_name",
+    "status",
+    "total_rows",
+    "files_produced",
+    "bytes_written",
+    "files_committed",
+    "duration_ms",
+    "peak_rss_mb",
+    "retries",
+    "validated",
+    "schema_changed",
+    "quality_passed",
+    "error_message",
+    "tuning_profile",
+    "batch_size",
+    "batch_size_memory_mb",
+    "format",
+    "mode",
+    "compression",
+    "pg_temp_bytes_delta",
+    "skip_reason",
+    "source_count",
+    "reconciled",
+    "manifest_parts",
+    "schema_fingerprint",
+    "manifest_verification",
+    "apply_context",
+    "journal",
+];
+
+fn orders(rows: u32) -> Database {
+    let database = Database::create("cli");
+    database.execute(&format!(
+        "CREATE TABLE orders (id bigint PRIMARY KEY, note text NOT NULL);
+         INSERT INTO orders SELECT n, md5(n::text) FROM generate_series(1, {rows}) n; ANALYZE orders"
+    ));
+    database
+}
+
+fn chunked(database: &Database) -> Scratch {
+    Scratch::with(database, &[export("orders", "table: public.orders\nmode: chunked\nchunk_count: 4")])
+}
+
+/// An export that would take minutes, started, with rows in its journal.
+fn slow_run(scratch: &Scratch, arguments: &[&str]) -> (Running, String) {
+    let mut running = Rivet::new(scratch).spawn(&[&["run"], arguments].concat());
+    let begun = Instant::now();
+    loop {
+        assert!(running.is_running(), "{}", running.wait());
+        assert!(begun.elapsed() < Duration::from_secs(60), "the run does not come to read");
+        let status = scratch.rivet(&["status", "--json"]);
+        if status.code() == Some(0)
+            && let Some(run) = status.json()["live"][0].as_str()
+            && status.summary()["journal"]["events"].as_u64() >= Some(8)
+        {
+            return (running, run.to_owned());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn slow(database: &Database) -> Scratch {
+    let tuning = "tuning: { profile: safe, batch_size: 10, throttle_ms: 200 }";
+    Scratch::with(database, &[export("orders", &format!("table: public.orders\n{tuning}"))])
+}
+
+#[test]
+fn a_summary_has_its_29_fields_and_the_same_in_every_verb() {
+    let database = orders(1000);
+    let scratch = chunked(&database);
+    let finished = scratch.rivet(&["run", "--json", "--validate"]).expect_exit(0);
+    assert_eq!(finished.stderr, "", "{finished}");
+    let summary = finished.summary();
+    let mut fields: Vec<&str> = summary.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected = FIELDS.to_vec();
+    fields.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(fields, expected);
+    assert_eq!((summary["status"].as_str(), summary["total_rows"].as_i64()), (Some("success"), Some(1000)));
+    assert_eq!(summary["validated"], true);
+    for verb in [&["runs"][..], &["status"], &["status", &run_id(&summary)], &["replay"], &["replay", "--parts"]] {
+        let told = scratch.rivet(&[verb, &["--json"]].concat()).expect_exit(0);
+        assert_eq!(told.summary(), summary, "{verb:?}");
+    }
+    let replays = scratch.rivet(&["replay", "--parts", "--json"]).expect_exit(0).json()["replays"].clone();
+    assert_eq!((replays[0]["compared"].as_str(), &replays[0]["divergence"]), (Some("parts"), &Value::Null));
+}
+
+#[test]
+fn people_see_what_was_done_on_standard_output_and_progress_on_standard_error() {
+    let database = orders(1000);
+    let scratch = chunked(&database);
+    let finished = scratch.rivet(&["run"]).expect_exit(0);
+    for said in [
+        "✓ orders  success in",
+        "rows         1,000",
+        "consistency  one snapshot, at ",
+        "manifest     ",
+        "journal      ",
+    ] {
+        assert!(finished.stdout.contains(said), "{said:?} is missing: {finished}");
+    }
+    assert!(finished.stderr.starts_with("orders: running orders-"), "{finished}");
+    assert!(!finished.stdout.contains("rivet resume"), "{finished}");
+    let quiet = scratch.rivet(&["run", "--quiet"]).expect_exit(0);
+    assert_eq!(quiet.stderr, "", "{quiet}");
+
+    let runs = scratch.rivet(&["runs"]).expect_exit(0);
+    assert_eq!(runs.stdout.lines().count(), 3, "{runs}");
+    assert!(runs.stdout.lines().all(|line| line.trim_end() == line), "{runs}");
+    let status = scratch.rivet(&["status"]).expect_exit(0);
+    assert!(status.stdout.starts_with("✓ orders  success in"), "{status}");
+}
+
+#[test]
+fn a_run_is_retold_from_its_journal_wherever_the_journal_is() {
+    let database = orders(1000);
+    let scratch = chunked(&database);
+    let summary = scratch.run_ok(&[]);
+    drop(database);
+
+    let timeline = scratch.rivet(&["replay"]).expect_exit(0);
+    for said in ["run_planned", "snapshot_opened", "slice_completed", "part_committed", "published", "run_finished"] {
+        assert!(timeline.stdout.contains(said), "{said} is missing: {timeline}");
+    }
+    assert!(timeline.stdout.contains("and the manifest says the same"), "{timeline}");
+    let events = scratch.rivet(&["replay", "--events", "--json"]).expect_exit(0);
+    let events: Vec<Value> = events.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(Some(events.len() as u64), summary["journal"]["events"].as_u64());
+    assert_eq!(events[0]["event"], "run_planned");
+
+    let exported = scratch.rivet(&["journal", "export"]).expect_exit(0);
+    scratch.write("orders.jsonl", exported.stdout.as_bytes());
+    for path in ["orders.jsonl", ".rivet", ".rivet/orders"] {
+        let told = scratch.rivet(&["replay", "--journal", path, "--json"]).expect_exit(0);
+        assert_eq!(told.summary(), summary, "{path}");
+    }
+    scratch.rivet(&["journal", "import", "orders.jsonl", "--into", "copy/orders"]).expect_exit(0);
+    let verified = scratch.rivet(&["journal", "verify", "--state-dir", "copy", "--json"]).expect_exit(0).json();
+    assert_eq!(verified["journals"][0]["passed"], true);
+    assert_eq!(verified["journals"][0]["head_hash"], summary["journal"]["head_hash"]);
+
+    let half = scratch.rivet(&["replay", "--until", "5", "--json"]).expect_exit(0).summary();
+    assert_eq!((half["status"].as_str(), half["journal"]["events"].as_u64()), (Some("running"), Some(5)));
+    scratch.rivet(&["replay", "--run", "orders-nope"]).expect_error(2, "RIVET_RUN_UNKNOWN");
+}
+
+#[test]
+fn damage_is_found_named_and_never_exits_with_0() {
+    let database = orders(1000);
+    let scratch = chunked(&database);
+    let summary = scratch.run_ok(&[]);
+    let id = run_id(&summary);
+    let dir = scratch.run_dir(&id);
+    scratch.rivet(&["validate", &id, "--depth", "full"]).expect_exit(0);
+    let part = summary["manifest_parts"][1]["path"].as_str().unwrap();
+    let mut bytes = std::fs::read(dir.join(part)).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(dir.join(part), bytes).unwrap();
+
+    scratch.rivet(&["validate", &id]).expect_exit(0);
+    let full = scratch.rivet(&["validate", "--prefix", &dir.display().to_string(), "--depth", "full", "--json"]);
+    let full = full.expect_error(3, "RIVET_VALIDATION_FAILED");
+    assert_eq!(
+        (&full.json()["passed"], full.json()["findings"][0]["path"].as_str()),
+        (&Value::Bool(false), Some(part))
+    );
+    scratch.rivet(&["replay"]).expect_exit(0);
+    let replayed = scratch.rivet(&["replay", "--parts"]).expect_error(3, "RIVET_REPLAY_DIVERGED");
+    let replayed = replayed.expect_in_stderr("(part_committed): ").expect_in_stderr(part);
+    assert!(replayed.stdout.contains("DIVERGED"), "{replayed}");
+
+    let manifest = dir.join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, text.replacen("\"started_at\": \"2", "\"started_at\": \"3", 1)).unwrap();
+    assert_ne!(std::fs::read_to_string(&manifest).unwrap(), text, "the manifest was changed");
+    scratch.rivet(&["replay"]).expect_error(3, "RIVET_REPLAY_DIVERGED").expect_in_stderr("(manifest_written): ");
+}
+
+#[test]
+fn a_signal_stops_cleanly_prints_how_to_go_on_and_going_on_works() {
+    let database = orders(3000);
+    let scratch = slow(&database);
+    let (running, id) = slow_run(&scratch, &[]);
+    running.signal(rustix::process::Signal::INT);
+    let stopped = running.wait().expect_exit(130);
+    assert!(stopped.stdout.contains("■ orders  interrupted"), "{stopped}");
+    let next = stopped.stdout.lines().find_map(|line| line.trim().strip_prefix("next"));
+    let next = next.unwrap_or_else(|| panic!("no next step: {stopped}")).trim();
+    assert_eq!(next, format!("rivet resume {id}"));
+    assert!(stopped.stderr.contains("RIVET_RUN_INTERRUPTED"), "{stopped}");
+
+    // As printed, with nothing but the state directory to go by; only the pace is another.
+    let text = std::fs::read_to_string(scratch.path().join("rivet.yaml")).unwrap();
+    scratch.write_config(&text.replace("throttle_ms: 200", "throttle_ms: 0"));
+    let words: Vec<&str> = next.split(' ').skip(1).chain(["--json"]).collect();
+    let summary = scratch.rivet(&words).expect_exit(0).summary();
+    assert_eq!((summary["status"].as_str(), summary["total_rows"].as_i64()), (Some("success"), Some(3000)));
+    let again = scratch.rivet(&words).expect_exit(0).expect_in_stderr("nothing was changed");
+    assert_eq!(again.summary(), summary);
+}
+
+#[test]
+fn a_killed_run_is_told_from_one_that_works_and_a_second_process_is_sent_away() {
+    let database = orders(3000);
+    let scratch = slow(&database);
+    let (running, id) = slow_run(&scratch, &["-q"]);
+    let live = scratch.rivet(&["status"]).expect_exit(0);
+    assert!(
+        live.stdout.contains("running since 2") && live.stdout.contains(&format!("(pid {} on", running.id())),
+        "{live}"
+    );
+    assert!(!live.stdout.contains("rivet resume"), "{live}");
+    scratch.rivet(&["run"]).expect_error(7, "RIVET_JOURNAL_BUSY");
+    scratch.rivet(&["resume", &id]).expect_error(7, "RIVET_JOURNAL_BUSY");
+    running.signal(rustix::process::Signal::KILL);
+    assert!(running.wait().killed());
+    let dead = scratch.rivet(&["status"]).expect_exit(0);
+    assert!(
+        dead.stdout.contains("ended without a word") && dead.stdout.contains(&format!("rivet resume {id}")),
+        "{dead}"
+    );
+    let runs = scratch.rivet(&["runs"]).expect_exit(0);
+    assert!(runs.stdout.contains("killed"), "{runs}");
+    assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).json()["live"], serde_json::json!([]));
+}
+
+#[test]
+fn a_reader_that_goes_away_changes_nothing_about_the_run() {
+    let database = orders(1000);
+    let scratch = chunked(&database);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut command = Rivet::new(&scratch).command(&["run"]);
+    drop(reader);
+    let stderr = writer.try_clone().unwrap();
+    let status = command.stdout(writer).stderr(stderr).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert_eq!(scratch.rivet(&["status", "--json"]).expect_exit(0).summary()["status"], "success");
+    for words in [&["replay", "--events", "--json"][..], &["journal", "export"], &["runs"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = Rivet::new(&scratch).command(words).stdout(writer).output().unwrap();
+        assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]), "{words:?}");
+    }
+}
+
+#[test]
+fn one_export_that_fails_does_not_take_the_others_with_it() {
+    let database = orders(100);
+    let exports = [export("missing", "table: public.nothing"), export("orders", "table: public.orders")];
+    let scratch = Scratch::with(&database, &exports);
+    let finished = scratch.rivet(&["run"]).expect_error(2, "RIVET_SOURCE_MISSING");
+    assert!(
+        finished.stdout.contains("✗ missing  failed") && finished.stdout.contains("✓ orders  success"),
+        "{finished}"
+    );
+    let finished = scratch.rivet(&["run", "--json"]).expect_exit(2);
+    let statuses: Vec<Value> = finished.summaries().iter().map(|summary| summary["status"].clone()).collect();
+    assert_eq!(statuses, ["failed", "success"]);
+    let error: Value = serde_json::from_str(finished.stderr.trim()).unwrap();
+    assert_eq!(error["error"]["code"], "RIVET_SOURCE_MISSING");
+    let only = scratch.rivet(&["run", "-e", "orders", "--json"]).expect_exit(0);
+    assert_eq!(only.summary()["export_name"], "orders");
+}
+
+#[test]
+fn a_password_is_in_no_output_and_no_file_of_the_run() {
+    let database = orders(100);
+    let secret = "S3cr3t/@:?#%' \"x";
+    let encoded: String = secret.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let scratch = Scratch::new();
+    let shown = |finished: support::rivet::Finished| finished.expect_nowhere(secret).expect_nowhere(&encoded);
+    let url = database.url_as(&format!("postgres:{encoded}"));
+    scratch.write_config(&config(&url, &[export("orders", "table: public.orders")]));
+    let summary = scratch.rivet(&["run", "--json"]).expect_exit(0);
+    let id = run_id(&summary.summary());
+    shown(summary);
+    for words in [&["runs"][..], &["status"], &["replay", "--events"], &["journal", "export"], &["resume", &id]] {
+        shown(scratch.rivet(words).expect_exit(0));
+    }
+    let wrong = database.url_as(&format!("nobody:{encoded}"));
+    scratch.write_config(&config(&wrong, &[export("orders", "table: public.orders")]));
+    let failed = scratch.rivet(&["run"]);
+    assert_ne!(failed.code(), Some(0));
+    shown(failed);
+    for file in support::files::tree(scratch.path()) {
+        let Ok(bytes) = std::fs::read(scratch.path().join(&file)) else { continue };
+        let holds = |needle: &str| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
+        assert!(file.ends_with("rivet.yaml") || !(holds(secret) || holds(&encoded)), "{file} holds the password");
+    }
+}
