@@ -153,6 +153,9 @@ fn a_run_is_retold_from_its_journal_wherever_the_journal_is() {
 
     let half = scratch.rivet(&["replay", "--until", "5", "--json"]).expect_exit(0).summary();
     assert_eq!((half["status"].as_str(), half["journal"]["events"].as_u64()), (Some("running"), Some(5)));
+    let half = scratch.rivet(&["replay", "--until", "5"]).expect_exit(0);
+    assert!(half.stdout.contains("■ orders  running, after ") && !half.stdout.contains("rivet resume"), "{half}");
+    scratch.rivet(&["replay", "--until", "0"]).expect_error(2, "RIVET_USAGE");
     scratch.rivet(&["replay", "--run", "orders-nope"]).expect_error(2, "RIVET_RUN_UNKNOWN");
 }
 
