@@ -77,7 +77,11 @@ fn heading(summary: &RunSummary, live: Option<&Holder>) -> String {
         ("success", _) => format!("success in {took}"),
         ("skipped", Some(reason)) => format!("skipped ({})", errors::single_line(reason)),
         ("running", _) => match live {
-            Some(holder) => format!("running for {took} (pid {} on {})", holder.pid, errors::single_line(&holder.host)),
+            // Its clock stands still between two durable events; the wall's does not.
+            Some(holder) => {
+                let since = summary.journal.started_ms().map_or("-".to_owned(), figures::instant);
+                format!("running since {since} (pid {} on {})", holder.pid, errors::single_line(&holder.host))
+            }
             None => format!("ended without a word after {took}: killed, or the machine went down"),
         },
         (status, _) => format!("{status} after {took}"),

@@ -252,7 +252,10 @@ pub fn resume(
         return failed(Error::new(ErrorKind::ConfigUnknownExport, what));
     };
     let context = ExportContext::new(runtime.handle(), config, export_config, notices.clone(), stop, 1);
-    let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| reopen(journal, run_id));
+    let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| {
+        context.tell_of_recovery(&journal);
+        reopen(journal, run_id)
+    });
     let mut ledger = match reopened {
         Ok(ledger) => ledger,
         Err(error) => return failed(error),
