@@ -62,8 +62,18 @@ impl Run<'_> {
     }
 }
 
-/// Every run of every journal that can be read, in each journal's order; and what could not be read.
-pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, Vec<(String, Error)>) {
+/// What some journals hold, and what could not be read of them.
+pub struct AllRuns<'a> {
+    /// In each journal's order.
+    pub runs: Vec<Run<'a>>,
+    /// Exports whose journal is refused.
+    pub problems: Vec<(&'a str, &'a Error)>,
+    /// Exports with a run that cannot be folded.
+    pub unreadable: Vec<(String, Error)>,
+}
+
+/// Every run of every journal that can be read.
+pub fn runs(journals: &[ExportJournal]) -> AllRuns<'_> {
     let mut runs = Vec::new();
     let mut unreadable = Vec::new();
     let problems = journals.iter().filter_map(|journal| Some((journal.export.as_str(), journal.problem.as_ref()?)));
@@ -80,7 +90,7 @@ pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, V
             }
         }
     }
-    (runs, problems.collect(), unreadable)
+    AllRuns { problems: problems.collect(), runs, unreadable }
 }
 
 /// The run of that id.
@@ -88,7 +98,7 @@ pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, V
 /// # Errors
 /// [`ErrorKind::RunUnknown`], or why a journal that might hold it cannot be read.
 pub fn find<'a>(journals: &'a [ExportJournal], run_id: &str) -> Result<Run<'a>> {
-    let (runs, problems, _) = runs(journals);
+    let AllRuns { runs, problems, .. } = runs(journals);
     let known: Vec<String> = runs.iter().map(|run| run.summary.run_id.clone()).collect();
     if let Some(run) = runs.into_iter().find(|run| run.summary.run_id == run_id) {
         return Ok(run);

@@ -171,8 +171,11 @@ fn announcement(notice: &Notice) -> Option<String> {
             format!("{verb} {run_id}: {source} → {location}")
         }
         Notice::Planned { slices, slices_done, reason, .. } => {
-            let done = if *slices_done > 0 { format!(", {slices_done} of them done before") } else { String::new() };
-            format!("{}{done}: {reason}", figures::counted(u64::from(*slices), "slice"))
+            let done = match slices_done {
+                0 => String::new(),
+                done => format!("; {done} of {} done before", figures::counted(u64::from(*slices), "slice")),
+            };
+            format!("{reason}{done}")
         }
         Notice::Warning { code, message, .. } => format!("warning[{code}]: {message}"),
         Notice::Retry { slice, attempt, delay_ms, reason, .. } => {
@@ -361,7 +364,7 @@ mod tests {
         drop(sender);
         reader.join().unwrap();
         let lines = LINES.lock().unwrap();
-        assert_eq!(lines[0], "orders: 4 slices, 1 of them done before: histogram\n");
+        assert_eq!(lines[0], "orders: histogram; 1 of 4 slices done before\n");
         assert!(lines.contains(&"orders: warning[w]: a b\n".to_owned()), "{lines:?}");
     }
 

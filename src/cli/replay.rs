@@ -144,7 +144,7 @@ impl Story<'_> {
 }
 
 fn latest(journals: &[crate::journal::reader::ExportJournal]) -> Result<Vec<Run<'_>>> {
-    let (runs, problems, mut unreadable) = journals::runs(journals);
+    let journals::AllRuns { runs, problems, mut unreadable } = journals::runs(journals);
     if let Some((_, problem)) = problems.first() {
         return Err(Error::new(problem.kind(), problem.what()).with_hint(problem.hint()));
     }

@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let journals = args.from.read()?;
-    let (mut runs, problems, unreadable) = journals::runs(&journals);
+    let journals::AllRuns { mut runs, problems, unreadable } = journals::runs(&journals);
     runs.sort_by_key(|run| run.summary.journal.started_ms());
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();

@@ -32,7 +32,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         show(args, out, &[run], &[])?;
         return Ok(Exit::Success);
     }
-    let (all, problems, unreadable) = journals::runs(&journals);
+    let journals::AllRuns { runs: all, problems, unreadable } = journals::runs(&journals);
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();
     let latest: Vec<Run<'_>> = all.into_iter().filter(Run::is_latest).collect();

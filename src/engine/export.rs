@@ -11,7 +11,7 @@ use crate::config::{Config, ExportConfig};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
-use crate::journal::Holder;
+use crate::journal::{Holder, Journal};
 use crate::run::decide::OpenedSnapshot;
 use crate::run::event::{Outcome, RunFinished};
 use crate::run::{Command, Step, next};
@@ -32,6 +32,8 @@ pub struct ExportContext<'a> {
     pub config: &'a Config,
     pub export: &'a ExportConfig,
     pub stop: &'a Stop,
+    /// Runs since before the journal was opened.
+    pub clock: Clock,
     notices: Sender<Notice>,
     /// How many exports share the memory budget.
     exports_at_once: usize,
@@ -46,11 +48,27 @@ impl<'a> ExportContext<'a> {
         stop: &'a Stop,
         exports_at_once: usize,
     ) -> Self {
-        ExportContext { runtime, config, export, stop, notices, exports_at_once: exports_at_once.max(1) }
+        ExportContext {
+            runtime,
+            config,
+            export,
+            stop,
+            clock: Clock::start(),
+            notices,
+            exports_at_once: exports_at_once.max(1),
+        }
     }
 
     pub fn notify(&self, notice: Notice) {
         tell(&self.notices, notice);
+    }
+
+    /// Says what opening the journal found, where a person should know.
+    pub fn tell_of_recovery(&self, journal: &Journal) {
+        if let Some(message) = journal.recovery().note() {
+            let (export, code) = (self.export.name.clone(), "journal_recovered".to_owned());
+            self.notify(Notice::Warning { export, code, message });
+        }
     }
 
     /// A warning for the journal and for the eyes.
@@ -211,6 +229,7 @@ fn ready<'d>(destination: &'d mut Option<LocalPrefix>, ledger: &Ledger) -> Resul
 /// drops the connection is tried again as often as the tuning says.
 fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<SnapshotHolder> {
     let tuning = &context.export.tuning;
+    let was_connected = ledger.state().snapshot.is_some();
     let mut tries = 0;
     let (session, opened, temp_bytes) = loop {
         let settings = context.settings();
@@ -222,8 +241,8 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
         };
         match context.ask(opening) {
             Ok(opened) => break opened,
-            // Nobody listens: more often a wrong address than a passing fault, so the answer comes at once.
-            Err(error) if error.kind() == ErrorKind::SourceUnreachable => return Err(error),
+            // Nobody listens: at first more often a wrong address than a passing fault, so the answer comes at once.
+            Err(error) if error.kind() == ErrorKind::SourceUnreachable && !was_connected => return Err(error),
             Err(error) if error.retry() == Retry::Never || tries >= tuning.max_retries => return Err(error),
             Err(error) => {
                 let ceiling = tuning.retry_backoff.saturating_mul(1 << tries.min(16)).min(Duration::from_secs(60));

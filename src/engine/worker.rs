@@ -56,6 +56,9 @@ fn take_seat(reading: &Reading<'_>, assignment: &Assignment, seat: Option<Seat>)
         return Ok(seat);
     }
     if let Some(lent) = &assignment.lent_session {
+        if lent.is_lost() {
+            return Err(Error::new(ErrorKind::SourceSnapshotLost, "the session that held the snapshot was lost"));
+        }
         return Ok(Seat { session: Arc::clone(lent), snapshot });
     }
     unless_stopped(reading, async {

@@ -8,6 +8,7 @@ use super::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::failpoint;
 use std::collections::VecDeque;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -58,6 +59,12 @@ impl Chunk {
 
     pub fn messages(&self) -> &[u8] {
         self.buffer.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Chunk of {} bytes", self.range.len())
     }
 }
 
@@ -125,6 +132,10 @@ impl Pipe {
     pub(super) fn end(&self, outcome: Result<u64>) {
         lock(&self.state).outcome.get_or_insert(outcome);
         self.arrived.notify_one();
+    }
+
+    pub(super) fn is_abandoned(&self) -> bool {
+        lock(&self.state).abandoned
     }
 
     fn abandon(&self) {

@@ -27,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a session that is dropped may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long a statement may take to notice that it was cancelled, before it is told again.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
 /// What a session is pinned to beside the fixed settings. Zero = none.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionSettings {
@@ -101,7 +104,9 @@ impl Session {
         let turn = self.turn.clone();
         self.runtime.spawn(async move {
             let _turn = turn.lock().await;
-            statement.run().await;
+            if !statement.outcome.0.is_abandoned() {
+                statement.run().await;
+            }
         });
         CopyStream::new(pipe, self.settings.stall_timeout)
     }
@@ -357,12 +362,19 @@ impl Statement {
         let query = self.client.simple_query(&self.sql);
         tokio::pin!(query);
         tokio::select! {
+            // First in order, so that the statement has been sent when it is cancelled.
+            biased;
             answer = &mut query => return answer,
             () = self.outcome.0.given_up.notified() => {}
         }
-        // If the request cannot be delivered, the rest of the rows is received and dropped.
-        let _ = self.address.cancel(&self.client.cancel_token()).await;
-        query.await
+        loop {
+            // A request that overtakes its statement finds nothing to cancel; and one may not get through at all. Until the
+            // statement ends, its rows are received and dropped.
+            let _ = self.address.cancel(&self.client.cancel_token()).await;
+            if let Ok(answer) = timeout(CANCEL_AGAIN, &mut query).await {
+                return answer;
+            }
+        }
     }
 
     fn classified(&self, error: tokio_postgres::Error, elapsed: Duration) -> Error {
