@@ -72,7 +72,7 @@ pub struct AllRuns<'a> {
     pub unreadable: Vec<(String, Error)>,
 }
 
-/// Every run of every journal that can be read, in each journal's order; and what could not be read.
+/// Every run of every journal that can be read.
 pub fn runs(journals: &[ExportJournal]) -> AllRuns<'_> {
     let mut runs = Vec::new();
     let mut unreadable = Vec::new();
