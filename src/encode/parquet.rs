@@ -46,13 +46,14 @@ pub struct ParquetOptions {
     pub compression: Compression,
     /// Rows of a row group; `None` = by bytes alone.
     pub row_group_rows: Option<usize>,
-    /// Encoded bytes after which a row group closes. This is also about what an encoder holds in memory.
+    /// Encoded bytes after which a row group closes. An encoder holds two to three times as much in memory. Groups of 16
+    /// MiB instead of 8 make no difference to the size of a file or to the time it takes.
     pub row_group_bytes: usize,
 }
 
 impl Default for ParquetOptions {
     fn default() -> Self {
-        ParquetOptions { compression: Compression::Zstd(1), row_group_rows: None, row_group_bytes: 16 * 1024 * 1024 }
+        ParquetOptions { compression: Compression::Zstd(1), row_group_rows: None, row_group_bytes: 8 * 1024 * 1024 }
     }
 }
 

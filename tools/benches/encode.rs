@@ -1,7 +1,7 @@
 //! What encoding costs: time, bytes and memory for each row, on rows like those of the three bench tables.
 //!
 //! `cargo bench --bench encode` makes its own rows. With `RIVET_BENCH_PARQUET=a.parquet,b.parquet` it takes the rows of
-//! those files instead, which may be exports of real tables.
+//! those files instead, which may be exports of real tables. `RIVET_BENCH_ROW_GROUP_MB` sets the size of row groups.
 
 use arrow::array::*;
 use arrow::datatypes::{DataType, Decimal128Type, Schema as ArrowSchema, TimeUnit};
@@ -11,7 +11,6 @@ use rivet::encode::parquet::{ParquetOptions, PartEncoder};
 use rivet::run::schema::{Column, ColumnType, Schema};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
 
 /// As the decoder sizes its batches.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
@@ -51,7 +50,10 @@ fn measure(name: &str, batches: &[RecordBatch]) {
     let schema = schema_of(batches);
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let raw: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    let options = ParquetOptions::default();
+    let mut options = ParquetOptions::default();
+    if let Some(mb) = std::env::var("RIVET_BENCH_ROW_GROUP_MB").ok().and_then(|mb| mb.parse::<usize>().ok()) {
+        options.row_group_bytes = mb * 1024 * 1024;
+    }
     let before = resident_mb();
     let rounds = 3;
     let mut best = f64::MAX;
@@ -79,10 +81,10 @@ fn measure(name: &str, batches: &[RecordBatch]) {
         }
     }
     println!("{name:<16} {rows:>8} rows  {line} {:4.0} MB resident", peak_mb() - before);
-    let begun = Instant::now();
+    let begun = cpu_seconds();
     let mut sums = ColumnSums::new(schema.columns.len());
     batches.iter().for_each(|batch| sums.add(batch).expect("checksums of every type"));
-    let took = begun.elapsed().as_secs_f64();
+    let took = cpu_seconds() - begun;
     let share = 100.0 * took / best;
     println!(
         "{:<16} {rows:>8} rows  {:7.1} ns/row, {share:.1} % of the above",
