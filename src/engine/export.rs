@@ -87,7 +87,12 @@ impl<'a> ExportContext<'a> {
         }
     }
 
-    /// Waits for something that the source is asked, or for a request to stop.
+    /// Waits for the server's answer, for as long as it may be silent, or for a request to stop.
+    fn ask_server<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        self.ask(in_time(self.export.tuning.stall_timeout, question))
+    }
+
+    /// Waits for an end, or for a request to stop.
     fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -239,7 +244,7 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
             let opened = snapshot::open(session.client()).await?;
             Ok((session, opened, temp_bytes))
         };
-        match context.ask(opening) {
+        match context.ask_server(opening) {
             Ok(opened) => break opened,
             // Nobody listens: at first more often a wrong address than a passing fault, so the answer comes at once.
             Err(error) if error.kind() == ErrorKind::SourceUnreachable && !was_connected => return Err(error),
@@ -276,7 +281,8 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
 fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
     let holder = holder.ok_or_else(no_session)?;
     let export = context.export;
-    let described = context.ask(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
+    let described =
+        context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
     ledger.record(Command::ResolveSchema(described.schema()))?;
     holder.described = Some(described);
     Ok(())
@@ -293,7 +299,7 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
         column: chunks.column.clone(),
         target_bytes: SLICE_BYTES,
     };
-    let planned = context.ask(split::plan(holder.session.client(), described, &request))?;
+    let planned = context.ask_server(split::plan(holder.session.client(), described, &request))?;
     ledger.record(Command::ChooseSplit {
         split: planned.split,
         slices: planned.slices,
@@ -396,6 +402,18 @@ fn release(context: &ExportContext<'_>, holder: SnapshotHolder) -> Option<i64> {
         .ok()?
     })?;
     Some(after - before)
+}
+
+/// Gives a question up whose answer takes longer than the server may be silent: a connection that is dead without saying
+/// so never answers.
+pub async fn in_time<T>(limit: Duration, question: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, question).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let what = format!("the server has not answered for {} s", limit.as_secs_f64());
+            Err(Error::new(ErrorKind::SourceStalled, what))
+        }
+    }
 }
 
 fn no_session() -> Error {
