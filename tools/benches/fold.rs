@@ -18,12 +18,7 @@ fn main() {
     let summary = RunSummary::from_events(&events);
     let summed = began.elapsed();
     assert_eq!(summary.journal.events(), state.last_seq.0);
-    println!(
-        "{} events: state {:.3} s, summary {:.3} s",
-        events.len(),
-        folded.as_secs_f64(),
-        summed.as_secs_f64()
-    );
+    println!("{} events: state {:.3} s, summary {:.3} s", events.len(), folded.as_secs_f64(), summed.as_secs_f64());
 }
 
 /// A run of 64 slices in the middle of its reading.
