@@ -119,7 +119,7 @@ struct Held {
 /// `SourceSnapshotLost` when the table was truncated or rewritten between the snapshot and now, `ConfigInvalid` for a
 /// `chunk_column` that cannot be one, and whatever the server says. The transaction may be aborted then.
 pub async fn plan(client: &Client, described: &Described, request: &SplitRequest) -> Result<PlannedSplit> {
-    let held = hold(client, described).await?;
+    let held = held(client, described).await?;
     let column = request.column.as_deref().map(|name| chunk_column(described, name)).transpose()?;
     let wanted = wanted(described, request, &held);
     let planned = if wanted <= 1 {
@@ -137,13 +137,22 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
     Ok(planned)
 }
 
+/// What [`plan`] does first, for a snapshot in which a plan that was made earlier is carried on: locks what will be read
+/// until the transaction ends, and checks that nothing was truncated or rewritten since the snapshot was taken.
+///
+/// # Errors
+/// `SourceSnapshotLost` when something was, and whatever the server says.
+pub async fn hold(client: &Client, described: &Described) -> Result<()> {
+    held(client, described).await.map(drop)
+}
+
 /// Locks what will be read until the transaction ends, and asks the planner how many rows it expects.
 ///
 /// TRUNCATE and rewrites of a table are not bound by snapshots: a session that comes to the table afterwards finds it
 /// empty (PostgreSQL, chapter 13.6, Caveats). EXPLAIN locks everything below a table, a view or a query, and so keeps
 /// them out from here on. One that slipped in between the snapshot and the lock gave a table a new file, which the
 /// catalog as the snapshot sees it does not know.
-async fn hold(client: &Client, described: &Described) -> Result<Held> {
+async fn held(client: &Client, described: &Described) -> Result<Held> {
     let context = described.selection.label();
     let sql = format!(
         "EXPLAIN (FORMAT JSON) SELECT FROM {};
