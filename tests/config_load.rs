@@ -71,7 +71,7 @@ fn a_small_file_gets_every_default() {
     assert_eq!(export.selection, Selection::Table { schema: Some("public".into()), name: "orders".into() });
     assert_eq!((export.mode, export.format, export.compression), (Mode::Full, Format::Parquet, Compression::Zstd(1)));
     assert_eq!(export.destination.path, project.dir.path().join("out"));
-    assert_eq!((export.max_file_size, export.row_group_rows, export.row_group_bytes), (128 << 20, None, 16 << 20));
+    assert_eq!((export.max_file_size, export.row_group_rows, export.row_group_bytes), (128 << 20, None, 8 << 20));
     assert!(!(export.skip_empty || export.refuse_drift || export.restart_on_resume || export.verify_content));
     assert_eq!(export.chunks, Chunks::default());
 }
@@ -80,8 +80,8 @@ fn a_small_file_gets_every_default() {
 fn profiles_are_the_table_of_the_documentation() {
     let cores = std::thread::available_parallelism().unwrap().get().min(128);
     let expected = [
-        ("fast", cores, 50_000, Some(64), 256, 0, 0, 0, 1, 1_000, 16),
-        ("balanced", 2, 10_000, Some(32), 128, 0, 300, 30, 3, 2_000, 16),
+        ("fast", cores, 50_000, Some(64), 256, 0, 0, 0, 1, 1_000, 8),
+        ("balanced", 2, 10_000, Some(32), 128, 0, 300, 30, 3, 2_000, 8),
         ("safe", 1, 2_000, None, 96, 500, 120, 10, 10, 5_000, 8),
     ];
     for (name, parallel, batch, memory, budget, throttle, statement, lock, retries, backoff, group) in expected {

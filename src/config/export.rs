@@ -4,7 +4,7 @@ use super::section::{Field, Section, nearest, parse_size};
 use super::source::Source;
 use super::tuning::{self, Layer, MAX_PARALLEL};
 use super::{
-    Chunks, Compression, Context, ExportConfig, Format, Mode, Profile, Selection, definition, destination, interpolate,
+    Chunks, Compression, Context, ExportConfig, Format, Mode, Selection, definition, destination, interpolate,
 };
 use crate::error::Result;
 use crate::run::ids::Fingerprint;

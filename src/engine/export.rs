@@ -32,6 +32,8 @@ pub struct ExportContext<'a> {
     pub config: &'a Config,
     pub export: &'a ExportConfig,
     pub stop: &'a Stop,
+    /// Whether this invocation was asked to validate, whatever the run was planned with.
+    pub validate: bool,
     /// Runs since before the journal was opened.
     pub clock: Clock,
     notices: Sender<Notice>,
@@ -53,6 +55,7 @@ impl<'a> ExportContext<'a> {
             config,
             export,
             stop,
+            validate: false,
             clock: Clock::start(),
             notices,
             exports_at_once: exports_at_once.max(1),
@@ -200,10 +203,10 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
                 let prefix = ready(&mut destination, ledger)?.clone();
                 deliver::publish(ledger, &prefix)?;
             }
-            Step::Validate => {
-                closing(context, "validate");
-                let prefix = ready(&mut destination, ledger)?.clone();
-                deliver::validate_published(context, ledger, &prefix)?;
+            Step::Validate => validate(context, ledger, &mut destination)?,
+            // A run that was planned without it may be gone on with by one that asks.
+            Step::Finish if context.validate && ledger.state().validated.is_none() => {
+                validate(context, ledger, &mut destination)?;
             }
             Step::Finish => return Ok(Outcome::Success),
             Step::Begin | Step::Done => {
@@ -211,6 +214,12 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
             }
         }
     }
+}
+
+fn validate(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &mut Option<LocalPrefix>) -> Result<()> {
+    closing(context, "validate");
+    let prefix = ready(destination, ledger)?.clone();
+    deliver::validate_published(context, ledger, &prefix)
 }
 
 fn closing(context: &ExportContext<'_>, stage: &str) {
@@ -284,6 +293,14 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     let described =
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
     ledger.record(Command::ResolveSchema(described.schema()))?;
+    if described.relation.as_ref().is_some_and(|relation| relation.row_security) {
+        let message = "row security is in force: only the rows that this role may see are exported".to_owned();
+        context.warn(ledger, "row_security", message)?;
+    }
+    if ledger.state().is_planned {
+        // A plan that is carried on into this snapshot: what planning it would have locked is locked now.
+        context.ask_server(split::hold(holder.session.client(), &described))?;
+    }
     holder.described = Some(described);
     Ok(())
 }
@@ -340,6 +357,8 @@ fn read(
         limits: Limits {
             batch_rows: batch_rows(context.export),
             batch_bytes: share.batch_bytes,
+            // Where rows are counted the stream is taken in small pieces, so that a batch is overshot by a few rows only.
+            piece_bytes: if export_counts_rows(context.export) { 4096 } else { usize::MAX },
             part_bytes: context.export.max_file_size,
             max_value_bytes: tuning.max_value_mb << 20,
             throttle: tuning.throttle,
@@ -368,7 +387,11 @@ fn read(
 
 /// Rows per batch: as configured, or unbounded where bytes decide.
 fn batch_rows(export: &ExportConfig) -> usize {
-    if export.tuning.batch_size_memory_mb.is_some() { usize::MAX } else { export.tuning.batch_size }
+    if export_counts_rows(export) { export.tuning.batch_size } else { usize::MAX }
+}
+
+fn export_counts_rows(export: &ExportConfig) -> bool {
+    export.tuning.batch_size_memory_mb.is_none()
 }
 
 fn may_open_another(context: &ExportContext<'_>, ledger: &Ledger) -> bool {

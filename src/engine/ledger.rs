@@ -3,7 +3,7 @@
 use super::clock::{Clock, wall_ms};
 use crate::error::Result;
 use crate::journal::Journal;
-use crate::run::event::{Durability, Recorded};
+use crate::run::event::Recorded;
 use crate::run::ids::{ChainHash, EventSeq, RunOrdinal};
 use crate::run::{Command, RunState, RunSummary, decide};
 use std::time::{Duration, Instant};
@@ -54,12 +54,9 @@ impl Ledger {
             let (wall_ms, mono_us) = (stamp.wall_ms, stamp.mono_us);
             let proposed = Recorded { run: self.run, seq, wall_ms, mono_us, hash: ChainHash::GENESIS, event };
             self.state.apply(&proposed)?;
-            let durability = proposed.event.durability();
             let recorded = self.journal.append(self.run, proposed.event, stamp)?;
             self.summary.apply(&recorded);
-            if durability == Durability::Durable {
-                self.follow_with_status();
-            }
+            self.follow_with_status();
         }
         Ok(())
     }

@@ -75,7 +75,8 @@ pub fn run(
         1
     };
     let one = |export: &ExportConfig, notices: Sender<Notice>| {
-        let context = ExportContext::new(runtime.handle(), config, export, notices, stop, at_once);
+        let mut context = ExportContext::new(runtime.handle(), config, export, notices, stop, at_once);
+        context.validate = request.validate;
         run_export(&context, request)
     };
     if at_once <= 1 {
