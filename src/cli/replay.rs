@@ -5,9 +5,9 @@ use super::output::Out;
 use super::summary::{self, Moment};
 use super::{errors, timeline};
 use crate::error::{Error, ErrorKind, Exit, Result};
-use crate::run::{RunState, RunSummary};
 use crate::run::event::Recorded;
 use crate::run::ids::EventSeq;
+use crate::run::{RunState, RunSummary};
 use crate::verify::replay::{Compared, Replay, replay};
 use serde_json::json;
 
@@ -101,7 +101,8 @@ impl Story<'_> {
 
     fn show(&self, out: &mut Out, args: &Args) {
         let lines = timeline::lines(&self.records, args.events);
-        let width = |of: fn(&timeline::Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
+        let width =
+            |of: fn(&timeline::Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
         let (seq, event) = (width(|line| &line.seq), width(|line| &line.event));
         for line in &lines {
             if out.is_over() {
