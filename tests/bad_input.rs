@@ -306,7 +306,7 @@ fn only_run(scratch: &Scratch, name: &str) -> String {
 fn a_write_that_the_system_refuses_is_typed_leaves_no_half_part_and_can_be_resumed() {
     let database = sizeable("file_limit");
     let scratch = Scratch::with(&database, &[export("a", SLICED)]);
-    let limited = Rivet::new(&scratch).through(&["sh", "-c", "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\""]);
+    let limited = Rivet::new(&scratch).through(&["sh", "-c", "trap '' XFSZ; ulimit -f 60; exec \"$0\" \"$@\""]);
     let finished = limited.run(&["run", "-c", "rivet.yaml"]).expect_exit(6);
     assert!(finished.stderr.contains("RIVET_DESTINATION_") || finished.stderr.contains("RIVET_JOURNAL_"), "{finished}");
     let run = only_run(&scratch, "a");
@@ -324,7 +324,7 @@ fn a_full_disk_is_typed_and_the_run_goes_on_when_there_is_space_again() {
     fs::create_dir(scratch.path().join("out")).expect("a scratch directory can be written");
     fs::create_dir(scratch.path().join("kept")).expect("a scratch directory can be written");
     let script = r#"
-        mount -t tmpfs -o size=400k tmpfs out || exit 99
+        mount -t tmpfs -o size=160k tmpfs out || exit 99
         "$0" run -c rivet.yaml >first.out 2>first.err; echo $? >first.code
         run=$(ls out | grep '^a-')
         ls -la out/* >first.ls

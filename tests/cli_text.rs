@@ -18,6 +18,8 @@ const VERBS: &[&[&str]] = &[
     &["journal", "verify"],
     &["journal", "export"],
     &["journal", "import"],
+    &["journal", "repair"],
+    &["journal", "prune"],
     &["validate"],
     &["completions"],
 ];
@@ -77,7 +79,7 @@ fn wrong_usage_exits_with_2_and_names_what_is_near() {
         (&["run", "--pram", "a=b"], "'--param'"),
         (&["run", "--param", "hunter2"], "KEY=VALUE"),
         (&["run", "--param", "=hunter2"], "KEY=VALUE"),
-        (&["validate"], "--prefix"),
+        (&["validate"], "<RUN_ID>"),
         (&["validate", "x", "--prefix", "y"], "cannot be used with"),
         (&["validate", "x", "--depth", "deep"], "size, full"),
         (&["replay", "--until", "x"], "--until"),

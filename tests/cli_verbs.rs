@@ -153,6 +153,9 @@ fn a_run_is_retold_from_its_journal_wherever_the_journal_is() {
 
     let half = scratch.rivet(&["replay", "--until", "5", "--json"]).expect_exit(0).summary();
     assert_eq!((half["status"].as_str(), half["journal"]["events"].as_u64()), (Some("running"), Some(5)));
+    let half = scratch.rivet(&["replay", "--until", "5"]).expect_exit(0);
+    assert!(half.stdout.contains("■ orders  running, after ") && !half.stdout.contains("rivet resume"), "{half}");
+    scratch.rivet(&["replay", "--until", "0"]).expect_error(2, "RIVET_USAGE");
     scratch.rivet(&["replay", "--run", "orders-nope"]).expect_error(2, "RIVET_RUN_UNKNOWN");
 }
 
@@ -300,4 +303,53 @@ fn a_password_is_in_no_output_and_no_file_of_the_run() {
         let holds = |needle: &str| bytes.windows(needle.len()).any(|window| window == needle.as_bytes());
         assert!(file.ends_with("rivet.yaml") || !(holds(secret) || holds(&encoded)), "{file} holds the password");
     }
+}
+
+#[test]
+fn old_runs_are_pruned_and_nothing_is_repaired_that_is_whole() {
+    let database = orders(100);
+    let scratch = chunked(&database);
+    let ids: Vec<String> = (0..3).map(|_| run_id(&scratch.run_ok(&[]))).collect();
+    scratch.rivet(&["journal", "prune", "--keep", "0"]).expect_error(2, "RIVET_USAGE");
+    let pruned = scratch.rivet(&["journal", "prune", "--keep", "1", "--json"]).expect_exit(0).json();
+    assert_eq!((&pruned["journals"][0]["runs_removed"], &pruned["journals"][0]["runs_kept"]), (&2.into(), &1.into()));
+    let left = scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries();
+    assert_eq!(left.iter().map(run_id).collect::<Vec<_>>(), ids[2..]);
+    scratch.rivet(&["journal", "verify"]).expect_exit(0);
+    scratch.rivet(&["status", &ids[0]]).expect_error(2, "RIVET_RUN_UNKNOWN");
+    assert!(scratch.run_dir(&ids[0]).join("_SUCCESS").exists(), "files that were delivered stay");
+
+    scratch.rivet(&["journal", "repair"]).expect_error(2, "--accept-loss");
+    let repaired = scratch.rivet(&["journal", "repair", "--accept-loss", "--json"]).expect_exit(0).json();
+    assert_eq!(repaired["journals"][0]["repaired"], false);
+    scratch.rivet(&["journal", "repair", "-e", "other", "--accept-loss"]).expect_error(2, "RIVET_JOURNAL_MISSING");
+}
+
+#[test]
+fn a_damaged_journal_is_refused_hides_no_other_and_can_be_repaired_at_a_price() {
+    let database = orders(100);
+    let both = [export("orders", "table: public.orders"), export("others", "table: public.orders")];
+    let scratch = Scratch::with(&database, &both);
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+    // The head names an event that the log has lost.
+    let exported = scratch.rivet(&["journal", "export", "-e", "orders"]).expect_exit(0).stdout.clone();
+    let events = exported.lines().count() - 1;
+    std::fs::remove_dir_all(scratch.journal_dir("orders").join("log")).unwrap();
+
+    let runs = scratch.rivet(&["runs"]).expect_exit(5).expect_in_stderr("export \"orders\" cannot be read");
+    assert!(runs.stdout.contains("others-") && !runs.stdout.contains("orders-"), "{runs}");
+    let json = scratch.rivet(&["runs", "--json"]).expect_exit(5).json();
+    assert_eq!((json["runs"].as_array().unwrap().len(), json["problems"][0]["export"].as_str()), (1, Some("orders")));
+    scratch.rivet(&["journal", "verify"]).expect_exit(5).expect_in_stderr("RIVET_JOURNAL_");
+    let run = scratch.rivet(&["run", "-q"]).expect_exit(5);
+    assert!(run.stdout.contains("✓ others"), "one broken journal stops nobody else: {run}");
+
+    let repaired =
+        scratch.rivet(&["journal", "repair", "-e", "orders", "--accept-loss", "--json"]).expect_exit(0).json();
+    assert_eq!(
+        (&repaired["journals"][0]["repaired"], &repaired["journals"][0]["acknowledged"]),
+        (&true.into(), &events.into())
+    );
+    assert!(std::path::Path::new(repaired["journals"][0]["backup"].as_str().unwrap()).exists());
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
 }

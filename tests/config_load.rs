@@ -159,6 +159,8 @@ fn a_socket_directory_is_a_host_and_needs_no_tls() {
     assert_eq!(config.source.host, Host::Unix(PathBuf::from("/tmp/pgdev")));
     assert_eq!(config.source.label(), "/tmp/pgdev:5499/cli");
     assert_eq!(config.source.password, None);
+    let config = project().file("rivet.yaml", &text.replace("database: cli", "database: cli, tls: {}")).load().unwrap();
+    assert_eq!(config.source.tls.mode, TlsMode::Disable, "a socket has no TLS");
     let text =
         format!("source: {{ type: postgres, url: 'postgres://postgres@/cli?host=/tmp/pgdev&port=5499' }}\n{EXPORT}");
     let config = project().file("rivet.yaml", &text).load().unwrap();

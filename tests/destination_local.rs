@@ -197,6 +197,15 @@ fn a_root_that_is_a_file_or_lies_below_one_is_refused() {
 }
 
 #[test]
+fn a_place_that_cannot_be_written_to_is_refused_by_name() {
+    // Nobody makes directories there, not even root.
+    let root = Path::new("/sys/kernel/rivet");
+    let (kind, what) = refusal(root, &root.join(RUN));
+    assert_eq!(kind, ErrorKind::DestinationUnwritable);
+    assert!(what.contains("/sys/kernel/rivet"), "{what}");
+}
+
+#[test]
 fn a_prefix_that_is_the_root_is_fine_when_it_is_empty_or_named_after_the_run() {
     let (_dir, root) = root();
     fs::create_dir_all(&root).unwrap();

@@ -110,8 +110,8 @@ fn a_fixed_number_of_rows_makes_row_groups_of_exactly_that_many() {
 }
 
 #[test]
-fn dictionaries_are_for_columns_with_few_values() {
-    use parquet::basic::Encoding::RLE_DICTIONARY;
+fn dictionaries_are_for_columns_with_few_values_and_deltas_for_keys() {
+    use parquet::basic::Encoding::{DELTA_BINARY_PACKED, RLE_DICTIONARY};
     let schema = schema(&[
         ("mode", ColumnType::Text, false),
         ("key", ColumnType::Int64, false),
@@ -137,9 +137,11 @@ fn dictionaries_are_for_columns_with_few_values() {
     let (file, _) = encoder.finish().unwrap();
     let reader = reader(file);
     let group = reader.metadata().row_group(0);
-    let dictionaries: Vec<bool> =
-        group.columns().iter().map(|chunk| chunk.encodings().any(|encoding| encoding == RLE_DICTIONARY)).collect();
-    assert_eq!(dictionaries, [true, false, false, true]);
+    let uses = |encoding| -> Vec<bool> {
+        group.columns().iter().map(|chunk| chunk.encodings().any(|used| used == encoding)).collect()
+    };
+    assert_eq!(uses(RLE_DICTIONARY), [true, false, false, true]);
+    assert_eq!(uses(DELTA_BINARY_PACKED), [false, true, false, false]);
 }
 
 #[test]

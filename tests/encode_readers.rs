@@ -26,6 +26,10 @@ fn case(name: &str, column_type: ColumnType, array: impl Array + 'static, seen: 
 }
 
 fn write(cases: &[Case], path: &std::path::Path) {
+    write_with(cases, path, &ParquetOptions::default());
+}
+
+fn write_with(cases: &[Case], path: &std::path::Path, options: &ParquetOptions) {
     let columns = cases.iter().map(|case| Column {
         name: case.name.clone(),
         column_type: case.column_type.clone(),
@@ -35,17 +39,20 @@ fn write(cases: &[Case], path: &std::path::Path) {
     let schema = Schema { columns: columns.collect() };
     let file = std::fs::File::create(path).unwrap();
     let metadata = vec![("rivet.run_id".to_owned(), "run-1".to_owned())];
-    let mut encoder = PartEncoder::new(file, &schema, &ParquetOptions::default(), metadata).unwrap();
+    let mut encoder = PartEncoder::new(file, &schema, options, metadata).unwrap();
     let batch = RecordBatch::try_from_iter(cases.iter().map(|case| (&case.name, case.array.clone()))).unwrap();
     encoder.write(&batch).unwrap();
     encoder.finish().unwrap();
 }
 
+fn python() -> String {
+    std::env::var("RIVET_TEST_PYTHON")
+        .expect("RIVET_TEST_PYTHON names a Python that has duckdb and pyarrow; these tests need both readers")
+}
+
 fn read_back(path: &std::path::Path) -> Value {
-    let python = std::env::var("RIVET_TEST_PYTHON")
-        .expect("RIVET_TEST_PYTHON names a Python that has duckdb and pyarrow; these tests need both readers");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/encode_support/read_back.py");
-    let output = std::process::Command::new(python).arg(script).arg(path).output().unwrap();
+    let output = std::process::Command::new(python()).arg(script).arg(path).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -279,4 +286,102 @@ fn a_part_without_rows_has_its_schema() {
     let seen = read_back(&path);
     compare(&empty, &seen);
     assert_eq!(seen["types"]["timestamp_utc"], "timestamp[us, tz=UTC]");
+}
+
+#[test]
+fn the_example_in_the_documentation_of_checksums_prints_the_checksum_of_the_part() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/checksums.md")).unwrap();
+    let example = page.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let dir = tempfile::tempdir().unwrap();
+    let ids = Int64Array::from_iter((0..1_000).map(|i| (i % 7 > 0).then_some(i * 1_000_003 - 500_000_000)));
+    let schema = Schema {
+        columns: vec![Column {
+            name: "id".into(),
+            column_type: ColumnType::Int64,
+            nullable: true,
+            source_type: "bigint".into(),
+        }],
+    };
+    let file = std::fs::File::create(dir.path().join("part-000000-000.parquet")).unwrap();
+    let mut encoder = PartEncoder::new(file, &schema, &ParquetOptions::default(), vec![]).unwrap();
+    encoder.write(&RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef)]).unwrap()).unwrap();
+    let (_, part) = encoder.finish().unwrap();
+    let output = std::process::Command::new(python()).args(["-c", example]).current_dir(dir.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(printed.trim(), format!("sum64:{:016x}", part.column_checksums[0]));
+}
+
+/// Values in no order over the whole range of a type, every seventh of them NULL: as many bits for a delta as there are.
+fn noisy<T>(name: &str, column_type: ColumnType, values: Vec<i128>, native: impl Fn(i128) -> T::Native) -> Case
+where
+    T: arrow::datatypes::ArrowPrimitiveType,
+{
+    let values: Vec<Option<i128>> = values.into_iter().enumerate().map(|(i, v)| (i % 7 > 0).then_some(v)).collect();
+    let array = PrimitiveArray::<T>::from_iter(values.iter().map(|value| value.map(&native)));
+    let array = array.with_data_type(data_type(&column_type));
+    let seen = values.iter().map(|value| value.map(|value| value.to_string()));
+    case(name, column_type, array, seen.collect())
+}
+
+#[test]
+fn packed_deltas_and_lengths_read_back_over_many_pages_and_row_groups() {
+    use arrow::datatypes as t;
+    let rows = 30_000usize;
+    let mut random = fastrand::Rng::with_seed(11);
+    let mut whole = |low: i128, high: i128| -> Vec<i128> {
+        // Also next to each other: the largest delta that there can be.
+        (0..rows)
+            .map(|i| {
+                if i % 11 == 1 {
+                    low
+                } else if i % 11 == 2 {
+                    high
+                } else {
+                    random.i128(low..=high)
+                }
+            })
+            .collect()
+    };
+    let mut cases = vec![
+        noisy::<t::Int16Type>("int16", ColumnType::Int16, whole(i16::MIN.into(), i16::MAX.into()), |v| v as i16),
+        noisy::<t::Int32Type>("int32", ColumnType::Int32, whole(i32::MIN.into(), i32::MAX.into()), |v| v as i32),
+        noisy::<t::Int64Type>("int64", ColumnType::Int64, whole(i64::MIN.into(), i64::MAX.into()), |v| v as i64),
+        noisy::<t::UInt32Type>("uint32", ColumnType::UInt32, whole(0, u32::MAX.into()), |v| v as u32),
+        noisy::<t::UInt64Type>("uint64", ColumnType::UInt64, whole(0, u64::MAX.into()), |v| v as u64),
+        noisy::<t::Date32Type>("date", ColumnType::Date, whole(-2_440_588, 2_145_031_948), |v| v as i32),
+        noisy::<t::TimestampMicrosecondType>(
+            "timestamp",
+            ColumnType::TimestampUtc,
+            whole(-210_866_803_200_000_000, 9_224_318_015_999_999),
+            |v| v as i64,
+        ),
+        noisy::<t::Int64Type>("key", ColumnType::Int64, (0..rows as i128).map(|i| i / 3).collect(), |v| v as i64),
+        noisy::<Decimal128Type>(
+            "decimal",
+            ColumnType::Decimal { precision: 18, scale: 0 },
+            whole(-999_999_999_999_999_999, 999_999_999_999_999_999),
+            |v| v,
+        ),
+    ];
+    let texts = (0..rows).map(|i| match i % 13 {
+        0 => None,
+        1 => Some(String::new()),
+        n => Some("täxt ".repeat(n) + &i.to_string()),
+    });
+    let texts: Vec<Option<String>> = texts.collect();
+    cases.push(case("text", ColumnType::Text, StringArray::from(texts.clone()), json!(texts)));
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("part.parquet");
+    write_with(&cases, &path, &ParquetOptions { row_group_rows: Some(12_000), ..ParquetOptions::default() });
+    let file = std::fs::File::open(&path).unwrap();
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    assert_eq!(reader.metadata().num_row_groups(), 3);
+    for (case, chunk) in cases.iter().zip(reader.metadata().row_group(0).columns()) {
+        use parquet::basic::Encoding::{DELTA_BINARY_PACKED, DELTA_LENGTH_BYTE_ARRAY};
+        let wanted = if case.name == "text" { DELTA_LENGTH_BYTE_ARRAY } else { DELTA_BINARY_PACKED };
+        assert!(chunk.encodings().any(|used| used == wanted), "column {:?} is not what this test is about", case.name);
+    }
+    compare(&cases, &read_back(&path));
 }

@@ -237,7 +237,8 @@ fn types_without_a_column_type_of_their_own_come_as_the_servers_text() {
             ("pair", &["ROW(1, 'x, \"y\"')", "ROW(NULL, '')"]),
             ("interval", &["'1 year 2 mons -3 days 04:05:06.7'", "'0'", "'-1 sec'"]),
             ("timetz", &["'12:34:56.789+05:30'"]),
-            ("inet", &["'10.0.0.1/8'", "'::1'"]),
+            // A cast to text always shows the mask, `COPY` leaves it out for a single host.
+            ("inet", &["'10.0.0.1/8'", "'fe80::/10'"]),
             ("cidr", &["'10.0.0.0/8'"]),
             ("macaddr", &["'08:00:2b:01:02:03'"]),
             ("bit(5)", &["B'10101'"]),

@@ -49,7 +49,7 @@ struct Probe {
 }
 
 fn probe(database: &Database, lines: &str) -> Probe {
-    let scratch = Scratch::with(database, &[export("orders", lines)]);
+    let scratch = Scratch::in_memory(database, &[export("orders", lines)]);
     let (finished, points) = traced(&scratch, &["run", "-c", "rivet.yaml", "--json"]);
     let summary = finished.expect_exit(0).summary();
     let run_dir = scratch.run_dir(&run_id(&summary));
@@ -171,7 +171,7 @@ fn kill_everywhere(what: &str, database: &Database, lines: &str) {
     let wrong = in_parallel(probe.points.len(), |i| {
         let point = &probe.points[i];
         caught(point, || {
-            let scratch = Scratch::with(database, &[export("orders", lines)]);
+            let scratch = Scratch::in_memory(database, &[export("orders", lines)]);
             let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{point}=kill"));
             let first = rivet.run(&["run", "-c", "rivet.yaml", "--json"]);
             assert_no_half_part(&scratch);
@@ -214,7 +214,7 @@ fn kills_during_the_resume_and_during_the_resume_of_that_converge_too() {
     let firsts: Vec<&String> = probe.points.iter().step_by(5).collect();
     let wrong = in_parallel(firsts.len(), |i| {
         caught(firsts[i], || {
-            let scratch = Scratch::with(&database, &[export("orders", SLICED)]);
+            let scratch = Scratch::in_memory(&database, &[export("orders", SLICED)]);
             let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{}=kill", firsts[i]));
             let mut last = rivet.run(&["run", "-c", "rivet.yaml", "--json"]);
             for depth in 1..=3 {
@@ -248,7 +248,7 @@ fn an_input_output_error_at_any_passage_is_a_typed_failure_and_the_run_can_be_re
     let wrong = in_parallel(probe.points.len(), |i| {
         let point = &probe.points[i];
         caught(point, || {
-            let scratch = Scratch::with(&database, &[export("orders", SLICED)]);
+            let scratch = Scratch::in_memory(&database, &[export("orders", SLICED)]);
             let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{point}=error"));
             let first = rivet.run(&["run", "-c", "rivet.yaml", "--json"]);
             assert_no_half_part(&scratch);
@@ -270,7 +270,7 @@ fn an_input_output_error_at_any_passage_is_a_typed_failure_and_the_run_can_be_re
 #[test]
 fn a_finished_run_is_not_changed_by_a_resume() {
     let database = database("finished");
-    let scratch = Scratch::with(&database, &[export("orders", SLICED)]);
+    let scratch = Scratch::in_memory(&database, &[export("orders", SLICED)]);
     let summary = scratch.run_ok(&[]);
     let run_dir = scratch.run_dir(&run_id(&summary));
     let stamp = |name: &String| {
@@ -289,7 +289,7 @@ fn rows_that_change_between_the_kill_and_the_resume_are_labelled_or_read_again()
     for (policy, kind) in [("", "mixed"), ("\nconsistency: restart", "snapshot")] {
         let database = database("between");
         let lines = format!("{SLICED}{policy}");
-        let scratch = Scratch::with(&database, &[export("orders", &lines)]);
+        let scratch = Scratch::in_memory(&database, &[export("orders", &lines)]);
         let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.dir_synced@2=kill");
         assert!(rivet.run(&["run", "-c", "rivet.yaml", "--json"]).killed());
         database.execute("UPDATE t SET name = 'changed'; DELETE FROM t WHERE id % 10 = 0; INSERT INTO t SELECT g, 'new' FROM generate_series(601, 650) AS g");

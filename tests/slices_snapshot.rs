@@ -3,6 +3,7 @@
 mod slices;
 mod support;
 
+use rivet::config::model::Selection;
 use rivet::error::{ErrorKind, Retry};
 use rivet::source::postgres::{snapshot, split, sql};
 use slices::*;
@@ -47,21 +48,36 @@ async fn a_snapshot_whose_holder_is_gone_is_lost_and_the_session_stays_usable() 
 
 #[tokio::test]
 async fn a_table_truncated_or_rewritten_behind_the_snapshot_is_noticed_and_not_read_as_empty() {
-    let changes = ["TRUNCATE t", "ALTER TABLE t ALTER id TYPE bigint", "TRUNCATE p1"];
-    for change in changes {
-        let setup = "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 1000) i;
+    let query = |text: &str| Selection::Query(text.to_owned());
+    let cases = [
+        ("TRUNCATE t", table("rewrite", "t")),
+        ("ALTER TABLE t ALTER id TYPE bigint", table("rewrite", "t")),
+        ("TRUNCATE p1", table("rewrite", "p")),
+        ("TRUNCATE t", table("rewrite", "v")),
+        ("TRUNCATE t", query("SELECT id FROM rewrite.t WHERE id > 10")),
+    ];
+    for (change, selection) in cases {
+        let setup =
+            "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 1000) i; CREATE VIEW v AS SELECT id::text FROM t;
                      CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p DEFAULT;
                      INSERT INTO p SELECT 1 FROM generate_series(1, 1000) i";
-        let writer = prepared("snap_rewrite", setup).await;
+        let setup = if change.contains("ALTER") {
+            setup.replace("CREATE VIEW v AS SELECT id::text FROM t;", "")
+        } else {
+            setup.to_owned()
+        };
+        let writer = prepared("rewrite", &setup).await;
         let holder = writer.session().await;
-        let name = if change.contains("p1") { "p" } else { "t" };
-        let described = described(&holder, &table("snap_rewrite", name)).await;
+        let described = described(&holder, &selection).await;
         snapshot::open(&holder).await.unwrap();
         writer.batch_execute(change).await.unwrap();
         // This is what makes it a trap: the snapshot is older than the change, and yet there is nothing to see.
         assert_eq!(count(&holder, &described.from).await, 0, "{change}");
         let error = split::plan(&holder, &described, &slices(4)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SourceSnapshotLost, "{change}: {error}");
+        let error = split::hold(&holder, &described).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::SourceSnapshotLost, "{change}: {error}");
+        assert!(error.what().contains(if change.contains("p1") { "p1" } else { "t was" }), "{error}");
     }
 }
 
@@ -73,6 +89,10 @@ async fn a_planned_table_cannot_be_truncated_until_the_snapshot_is_closed() {
     snapshot::open(&holder).await.unwrap();
     let request = split::SplitRequest { slices: None, ..slices(1) };
     split::plan(&holder, &described, &request).await.unwrap();
+    snapshot::close(&holder).await.unwrap();
+    // A later snapshot of the same run plans nothing and holds the table all the same.
+    snapshot::open(&holder).await.unwrap();
+    split::hold(&holder, &described).await.unwrap();
     let refused = writer.batch_execute("SET lock_timeout = '200ms'; TRUNCATE t").await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "55P03");
     snapshot::close(&holder).await.unwrap();

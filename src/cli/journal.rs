@@ -5,7 +5,7 @@ use super::output::Out;
 use super::{errors, figures};
 use crate::error::{Error, ErrorKind, Exit, Result};
 use crate::journal::reader::{self, ExportJournal};
-use crate::journal::{Holder, OpenOptions, jsonl};
+use crate::journal::{Holder, OpenOptions, jsonl, upkeep};
 use crate::run::RunState;
 use serde_json::json;
 use std::path::PathBuf;
@@ -15,10 +15,14 @@ use std::path::PathBuf;
 /// A journal is one directory for each export, under the state directory. Everything that rivet knows about a run is in
 /// there; see docs/adr/0001-journal-on-sled.md.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    arg_required_else_help = false,
+    disable_help_subcommand = true,
+    after_help = "Examples:
   rivet journal verify
   rivet journal export --journal .rivet/orders > orders.jsonl
-  rivet journal import orders.jsonl --into /tmp/copy/orders")]
+  rivet journal import orders.jsonl --into /tmp/copy/orders"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: Verb,
@@ -29,6 +33,8 @@ enum Verb {
     Verify(Verify),
     Export(Export),
     Import(Import),
+    Repair(Repair),
+    Prune(Prune),
 }
 
 /// Check every event, the chain that joins them, and that each can follow from those before it
@@ -84,11 +90,61 @@ struct Import {
     json: bool,
 }
 
+/// Give up what a damaged journal has lost
+///
+/// Everything from the first event on that is missing or damaged goes. The directory is copied beside itself first. A
+/// journal that opens as it is stays as it is. Restoring a backup is better; this is for when there is none.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rivet journal repair --journal .rivet/orders --accept-loss")]
+struct Repair {
+    #[command(flatten)]
+    from: From,
+
+    /// Which export, where the state directory has several
+    #[arg(short = 'e', long = "export", value_name = "NAME")]
+    export: Option<String>,
+
+    /// Say that the loss is acceptable; nothing is done without
+    #[arg(long)]
+    accept_loss: bool,
+
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Remove all but the latest runs
+///
+/// The chain of what is left still verifies, and numbers go on. Delivered files are not touched.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:
+  rivet journal prune --keep 30
+  rivet journal prune --journal .rivet/orders --keep 1")]
+struct Prune {
+    #[command(flatten)]
+    from: From,
+
+    /// Which export, where the state directory has several; every export when left out
+    #[arg(short = 'e', long = "export", value_name = "NAME")]
+    export: Option<String>,
+
+    /// How many runs of each export to keep
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    keep: u32,
+
+    /// Print what was done as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     match &args.verb {
         Verb::Verify(args) => verify(args, out),
         Verb::Export(args) => export(args, out),
         Verb::Import(args) => import(args, out),
+        Verb::Repair(args) => repair(args, out),
+        Verb::Prune(args) => prune(args, out),
     }
 }
 
@@ -177,6 +233,84 @@ fn import(args: &Import, out: &mut Out) -> Result<Exit> {
         out.json(&json!({"journals": [as_json(&journal, &[])]}))?;
     } else {
         out.line(&format!("{} → {}", describe(&journal), args.into.display()));
+    }
+    Ok(Exit::Success)
+}
+
+/// Directories of journals, damaged ones among them.
+fn directories(from: &From, export: Option<&str>) -> Result<Vec<PathBuf>> {
+    let path = match &from.journal {
+        Some(path) => path.clone(),
+        None => from.place.resolve()?,
+    };
+    let is_journal = |dir: &PathBuf| dir.join("FORMAT").is_file();
+    if is_journal(&path) {
+        return Ok(vec![path]);
+    }
+    let missing = |what: &str| Error::new(ErrorKind::JournalMissing, format!("{} {what}", path.display()));
+    let entries = std::fs::read_dir(&path).map_err(|error| missing("cannot be read").with_source(error))?;
+    let asked = |dir: &PathBuf| export.is_none_or(|name| dir.file_name().is_some_and(|own| own == name));
+    let mut found: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path()).filter(is_journal).filter(asked).collect();
+    found.sort();
+    if found.is_empty() { Err(missing("holds no such journal")) } else { Ok(found) }
+}
+
+fn repair(args: &Repair, out: &mut Out) -> Result<Exit> {
+    let dirs = directories(&args.from, args.export.as_deref())?;
+    if !args.accept_loss {
+        return Err(Error::new(ErrorKind::Usage, "a repair gives up events, and nothing says that this is acceptable")
+            .with_hint("Look with `rivet journal verify`; restore a backup if there is one, else add --accept-loss."));
+    }
+    let mut done = Vec::new();
+    for dir in &dirs {
+        let repaired = upkeep::repair_accepting_loss(dir, &Holder::this_process(""))?;
+        let text = match &repaired {
+            None => format!("{}: nothing to repair", dir.display()),
+            Some(repaired) => format!(
+                "{}: ends at event {} now ({}); the directory as it was is in {}",
+                dir.display(),
+                repaired.last,
+                errors::single_line(&repaired.because),
+                repaired.backup.display()
+            ),
+        };
+        if !args.json {
+            out.line(&text);
+        }
+        done.push(json!({
+            "journal": dir,
+            "repaired": repaired.is_some(),
+            "last": repaired.as_ref().map(|repaired| repaired.last),
+            "acknowledged": repaired.as_ref().and_then(|repaired| repaired.acknowledged),
+            "because": repaired.as_ref().map(|repaired| &repaired.because),
+            "backup": repaired.as_ref().map(|repaired| &repaired.backup),
+        }));
+    }
+    if args.json {
+        out.json(&json!({"journals": done}))?;
+    }
+    Ok(Exit::Success)
+}
+
+fn prune(args: &Prune, out: &mut Out) -> Result<Exit> {
+    let mut done = Vec::new();
+    for dir in directories(&args.from, args.export.as_deref())? {
+        let pruned = upkeep::prune(&dir, args.keep as usize, &Holder::this_process(""))?;
+        if !args.json {
+            let runs = figures::counted(pruned.runs as u64, "run");
+            let events = figures::counted(pruned.events, "event");
+            out.line(&format!("{}: {runs} removed ({events}), {} kept", dir.display(), pruned.kept.len()));
+        }
+        done.push(json!({
+            "journal": dir,
+            "runs_removed": pruned.runs,
+            "events_removed": pruned.events,
+            "runs_kept": pruned.kept.len(),
+        }));
+    }
+    if args.json {
+        out.json(&json!({"journals": done}))?;
     }
     Ok(Exit::Success)
 }

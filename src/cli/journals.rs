@@ -1,10 +1,12 @@
 //! Finding runs in journals, for the verbs that look.
 
 use super::state_dir::Place;
+use super::summary::Moment;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::reader::{self, ExportJournal};
 use crate::run::RunSummary;
 use crate::run::event::Recorded;
+use crate::run::ids::RunOrdinal;
 use std::path::PathBuf;
 
 /// Where to read: a journal that is named, or those of a state directory.
@@ -33,14 +35,45 @@ impl From {
 /// One run of a journal.
 pub struct Run<'a> {
     pub journal: &'a ExportJournal,
-    pub records: Vec<Recorded>,
+    pub ordinal: RunOrdinal,
     pub summary: RunSummary,
     /// Whether a process works on it at this moment.
     pub live: bool,
 }
 
-/// Every run of every journal that can be read, in each journal's order; and what could not be read.
-pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, Vec<(String, Error)>) {
+impl Run<'_> {
+    /// Its events, read again: a list of many runs need not hold them all.
+    ///
+    /// # Errors
+    /// As [`ExportJournal::records`].
+    pub fn records(&self) -> Result<Vec<Recorded>> {
+        self.journal.records(self.ordinal)
+    }
+
+    pub fn moment(&self) -> Moment<'_> {
+        match &self.journal.live {
+            Some(holder) if self.live => Moment::Live(holder),
+            _ => Moment::Ended,
+        }
+    }
+
+    pub fn is_latest(&self) -> bool {
+        self.journal.last_run() == Some(self.ordinal)
+    }
+}
+
+/// What some journals hold, and what could not be read of them.
+pub struct AllRuns<'a> {
+    /// In each journal's order.
+    pub runs: Vec<Run<'a>>,
+    /// Exports whose journal is refused.
+    pub problems: Vec<(&'a str, &'a Error)>,
+    /// Exports with a run that cannot be folded.
+    pub unreadable: Vec<(String, Error)>,
+}
+
+/// Every run of every journal that can be read.
+pub fn runs(journals: &[ExportJournal]) -> AllRuns<'_> {
     let mut runs = Vec::new();
     let mut unreadable = Vec::new();
     let problems = journals.iter().filter_map(|journal| Some((journal.export.as_str(), journal.problem.as_ref()?)));
@@ -51,13 +84,13 @@ pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, V
                     let summary = RunSummary::from_events(&records);
                     let live =
                         journal.live.is_some() && Some(extent.run) == journal.last_run() && summary.status == "running";
-                    runs.push(Run { journal, records, summary, live });
+                    runs.push(Run { journal, ordinal: extent.run, summary, live });
                 }
                 Err(error) => unreadable.push((journal.export.clone(), error)),
             }
         }
     }
-    (runs, problems.collect(), unreadable)
+    AllRuns { problems: problems.collect(), runs, unreadable }
 }
 
 /// The run of that id.
@@ -65,7 +98,7 @@ pub fn runs(journals: &[ExportJournal]) -> (Vec<Run<'_>>, Vec<(&str, &Error)>, V
 /// # Errors
 /// [`ErrorKind::RunUnknown`], or why a journal that might hold it cannot be read.
 pub fn find<'a>(journals: &'a [ExportJournal], run_id: &str) -> Result<Run<'a>> {
-    let (runs, problems, _) = runs(journals);
+    let AllRuns { runs, problems, .. } = runs(journals);
     let known: Vec<String> = runs.iter().map(|run| run.summary.run_id.clone()).collect();
     if let Some(run) = runs.into_iter().find(|run| run.summary.run_id == run_id) {
         return Ok(run);

@@ -54,7 +54,7 @@ const EXIT_CODES: &str = "Exit codes:
     7  busy: another process holds the export
   130  interrupted; `rivet resume` goes on
 
-Data goes to standard output, everything else to standard error. Every verb takes --json.
+Data goes to standard output, everything else to standard error. Every verb that reports takes --json.
 docs/config.md describes the configuration, docs/errors.md every error.";
 
 #[derive(Debug, Subcommand)]

@@ -152,7 +152,11 @@ impl Watched {
             text.push_str(&format!(", {} rows/s, {}/s", figures::count(rows), figures::bytes(bytes)));
         }
         if let Some(left) = self.remaining() {
-            text.push_str(&format!(", about {} left", figures::duration(left)));
+            let left = match left.as_secs() {
+                seconds @ 0..60 => format!("{seconds} s"),
+                _ => figures::duration(left),
+            };
+            text.push_str(&format!(", about {left} left"));
         }
         text
     }
@@ -167,8 +171,11 @@ fn announcement(notice: &Notice) -> Option<String> {
             format!("{verb} {run_id}: {source} → {location}")
         }
         Notice::Planned { slices, slices_done, reason, .. } => {
-            let done = if *slices_done > 0 { format!(", {slices_done} of them done before") } else { String::new() };
-            format!("{}{done}: {reason}", figures::counted(u64::from(*slices), "slice"))
+            let done = match slices_done {
+                0 => String::new(),
+                done => format!("; {done} of {} done before", figures::counted(u64::from(*slices), "slice")),
+            };
+            format!("{reason}{done}")
         }
         Notice::Warning { code, message, .. } => format!("warning[{code}]: {message}"),
         Notice::Retry { slice, attempt, delay_ms, reason, .. } => {
@@ -278,7 +285,7 @@ impl Bars {
     }
 
     fn add(&mut self, export: &str) {
-        let bar = self.multi.add(ProgressBar::new(0).with_style(self.style.clone()));
+        let bar = self.multi.add(ProgressBar::new(1).with_style(self.style.clone()));
         bar.set_prefix(export.to_owned());
         self.bars.push(bar);
     }
@@ -321,7 +328,7 @@ mod tests {
         watched.sample(start);
         watched.apply(&rows(100));
         watched.sample(start + Duration::from_secs(1));
-        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9.0 s left");
+        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9 s left");
         for second in 2..20 {
             watched.apply(&rows(10));
             watched.sample(start + Duration::from_secs(second));
@@ -357,7 +364,7 @@ mod tests {
         drop(sender);
         reader.join().unwrap();
         let lines = LINES.lock().unwrap();
-        assert_eq!(lines[0], "orders: 4 slices, 1 of them done before: histogram\n");
+        assert_eq!(lines[0], "orders: histogram; 1 of 4 slices done before\n");
         assert!(lines.contains(&"orders: warning[w]: a b\n".to_owned()), "{lines:?}");
     }
 

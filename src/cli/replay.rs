@@ -2,11 +2,12 @@
 
 use super::journals::{self, From, Run};
 use super::output::Out;
-use super::{errors, summary, timeline};
+use super::summary::{self, Moment};
+use super::{errors, timeline};
 use crate::error::{Error, ErrorKind, Exit, Result};
-use crate::run::RunSummary;
 use crate::run::event::Recorded;
 use crate::run::ids::EventSeq;
+use crate::run::{RunState, RunSummary};
 use crate::verify::replay::{Compared, Replay, replay};
 use serde_json::json;
 
@@ -52,121 +53,142 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         Some(run_id) => vec![journals::find(&journals, run_id)?],
         None => latest(&journals)?,
     };
-    let runs: Vec<Run<'_>> = runs.into_iter().map(|run| cut(run, args.until)).collect::<Result<_>>()?;
     if args.events && args.json {
-        return events(out, &runs);
+        return events(args, out, runs);
     }
-    let mut replays = Vec::new();
-    for run in &runs {
-        // A story that is cut short has no end to compare.
-        let replayed = match args.until {
-            None => replay(&run.records, &run.summary, args.parts),
-            Some(_) => crate::run::RunState::fold(&run.records).map_err(Error::from).map(|_| Replay {
-                events: run.records.len() as u64,
-                compared: Compared::Events,
-                divergence: None,
-            }),
-        };
+    let mut stories = Vec::new();
+    for run in runs {
+        let story = Story::tell(run, args)?;
         if !args.json {
-            show(out, run, args, replayed.as_ref());
+            story.show(out, args);
         }
-        replays.push(replayed);
+        // The events of one run are enough to hold at a time.
+        stories.push(Story { records: Vec::new(), ..story });
     }
     if args.json {
-        let ok = |replayed: &Result<Replay>| match replayed {
-            Ok(replay) => json!(replay),
-            Err(error) => errors::as_json(error),
-        };
-        let summaries: Vec<&RunSummary> = runs.iter().map(|run| &run.summary).collect();
-        out.json(&json!({"runs": summaries, "replays": replays.iter().map(ok).collect::<Vec<_>>()}))?;
+        let summaries: Vec<&RunSummary> = stories.iter().map(|story| &story.run.summary).collect();
+        let replays: Vec<_> = stories.iter().map(Story::as_json).collect();
+        out.json(&json!({"runs": summaries, "replays": replays}))?;
     }
     out.flush();
-    verdict(&runs, replays, args.json)
+    let problems: Vec<Error> = stories.into_iter().filter_map(Story::problem).collect();
+    problems.iter().for_each(|error| errors::show(error, args.json));
+    Ok(summary::worst(&problems.iter().collect::<Vec<_>>()))
 }
 
-/// The first run whose story does not hold decides.
-fn verdict(runs: &[Run<'_>], replays: Vec<Result<Replay>>, json: bool) -> Result<Exit> {
-    let mut worst: Vec<Error> = Vec::new();
-    for (run, replayed) in runs.iter().zip(replays) {
-        match replayed {
-            Err(error) => worst.push(error.at(&run.summary.run_id)),
-            Ok(Replay { divergence: Some(found), .. }) => {
-                let what = format!("{}: event {} ({}): {}", run.summary.run_id, found.seq, found.event, found.what);
-                worst.push(Error::new(ErrorKind::ReplayDiverged, what));
+/// A run, as far as it is told, and what came of comparing it.
+struct Story<'a> {
+    run: Run<'a>,
+    records: Vec<Recorded>,
+    replayed: Result<Replay>,
+}
+
+impl Story<'_> {
+    fn tell<'a>(mut run: Run<'a>, args: &Args) -> Result<Story<'a>> {
+        let records = records(&run, args.until)?;
+        let replayed = match args.until {
+            None => replay(&records, &run.summary, args.parts),
+            // A story that is cut short has no end to compare.
+            Some(_) => {
+                run.summary = RunSummary::from_events(&records);
+                let events = records.len() as u64;
+                let untouched = Replay { events, compared: Compared::Events, divergence: None };
+                RunState::fold(&records).map(|_| untouched).map_err(Error::from)
             }
-            Ok(_) => {}
+        };
+        Ok(Story { run, records, replayed })
+    }
+
+    fn show(&self, out: &mut Out, args: &Args) {
+        let lines = timeline::lines(&self.records, args.events);
+        let width =
+            |of: fn(&timeline::Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
+        let (seq, event) = (width(|line| &line.seq), width(|line| &line.event));
+        for line in &lines {
+            if out.is_over() {
+                return;
+            }
+            let details = errors::single_line(&line.details);
+            out.line(&format!("{:>seq$}  {}  {:<event$}  {details}", line.seq, line.time, line.event));
+        }
+        let summary = &self.run.summary;
+        let place = &args.from.place;
+        let resume = summary::resume_command(&summary.run_id, place.config.as_deref(), place.state_dir.as_deref());
+        let moment = match args.until {
+            Some(_) => Moment::Past,
+            None => self.run.moment(),
+        };
+        out.write(&format!("\n{}", summary::text_of(summary, moment, &resume)));
+        if let (Ok(replay), None) = (&self.replayed, args.until) {
+            out.line(&format!("  {:<12} {}", "replay", told(replay)));
+        }
+        out.line("");
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        match &self.replayed {
+            Ok(replay) => json!(replay),
+            Err(error) => errors::as_json(error),
         }
     }
-    worst.iter().for_each(|error| errors::show(error, json));
-    Ok(summary::worst(&worst.iter().collect::<Vec<_>>()))
+
+    fn problem(self) -> Option<Error> {
+        let run_id = self.run.summary.run_id;
+        match self.replayed {
+            Err(error) => Some(error.at(run_id)),
+            Ok(replay) => replay.divergence.map(|found| {
+                let what = format!("{run_id}: event {} ({}): {}", found.seq, found.event, found.what);
+                Error::new(ErrorKind::ReplayDiverged, what)
+            }),
+        }
+    }
 }
 
 fn latest(journals: &[crate::journal::reader::ExportJournal]) -> Result<Vec<Run<'_>>> {
-    let (runs, problems, mut unreadable) = journals::runs(journals);
+    let journals::AllRuns { runs, problems, mut unreadable } = journals::runs(journals);
     if let Some((_, problem)) = problems.first() {
         return Err(Error::new(problem.kind(), problem.what()).with_hint(problem.hint()));
     }
     if let Some((_, error)) = unreadable.pop() {
         return Err(error);
     }
-    let is_latest = |run: &Run<'_>| run.records.first().map(|first| first.run) == run.journal.last_run();
-    let latest: Vec<Run<'_>> = runs.into_iter().filter(is_latest).collect();
+    let latest: Vec<Run<'_>> = runs.into_iter().filter(Run::is_latest).collect();
     match latest.is_empty() {
         true => Err(Error::new(ErrorKind::RunUnknown, "the journal holds no run")),
         false => Ok(latest),
     }
 }
 
-fn cut(mut run: Run<'_>, until: Option<u64>) -> Result<Run<'_>> {
-    let Some(until) = until else { return Ok(run) };
-    let kept: Vec<Recorded> = run.records.into_iter().filter(|recorded| recorded.seq <= EventSeq(until)).collect();
-    if kept.is_empty() {
-        let what = format!("{} has no event up to {until}", run.summary.run_id);
+/// A run's events, up to one of them.
+fn records(run: &Run<'_>, until: Option<u64>) -> Result<Vec<Recorded>> {
+    let mut records = run.records()?;
+    if let Some(until) = until {
+        records.retain(|recorded| recorded.seq <= EventSeq(until));
+    }
+    if records.is_empty() {
+        let what = format!("{} has no event so early", run.summary.run_id);
         return Err(Error::new(ErrorKind::Usage, what).with_hint("`rivet replay --events` shows the numbers."));
     }
-    run.summary = RunSummary::from_events(&kept);
-    run.records = kept;
-    Ok(run)
+    Ok(records)
 }
 
-fn events(out: &mut Out, runs: &[Run<'_>]) -> Result<Exit> {
-    for recorded in runs.iter().flat_map(|run| &run.records) {
-        if out.is_over() {
-            break;
+fn events(args: &Args, out: &mut Out, runs: Vec<Run<'_>>) -> Result<Exit> {
+    for run in runs {
+        for recorded in records(&run, args.until)? {
+            if out.is_over() {
+                return Ok(Exit::Success);
+            }
+            out.json(&recorded)?;
         }
-        out.json(recorded)?;
     }
     Ok(Exit::Success)
 }
 
-fn show(out: &mut Out, run: &Run<'_>, args: &Args, replayed: Result<&Replay, &Error>) {
-    let lines = timeline::lines(&run.records, args.events);
-    let width = |of: fn(&timeline::Line) -> &str| lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0);
-    let (seq, event) = (width(|line| &line.seq), width(|line| &line.event));
-    for line in &lines {
-        if out.is_over() {
-            return;
-        }
-        let details = errors::single_line(&line.details);
-        out.line(&format!("{:>seq$}  {}  {:<event$}  {details}", line.seq, line.time, line.event));
+fn told(replay: &Replay) -> &'static str {
+    match (&replay.divergence, replay.compared) {
+        (Some(_), _) => "DIVERGED; the first event that does not fit is named below",
+        (None, Compared::Events) => "every event follows from those before it; no output was compared",
+        (None, Compared::Manifest) => "every event follows from those before it, and the manifest says the same",
+        (None, Compared::Parts) => "every event follows from those before it; manifest and every file say the same",
     }
-    let place = &args.from.place;
-    let resume = summary::resume_command(&run.summary.run_id, place.config.as_deref(), place.state_dir.as_deref());
-    let live = run.journal.live.as_ref().filter(|_| run.live);
-    out.line("");
-    out.write(&summary::text_of(&run.summary, live, &resume));
-    if let (Ok(replay), None) = (replayed, args.until) {
-        let told = match (&replay.divergence, replay.compared) {
-            (Some(_), _) => continue_in_errors(),
-            (None, Compared::Events) => "every event follows from those before it; no output was compared",
-            (None, Compared::Manifest) => "every event follows from those before it, and the manifest says the same",
-            (None, Compared::Parts) => "every event follows from those before it; manifest and every file say the same",
-        };
-        out.line(&format!("  {:<12} {told}", "replay"));
-    }
-    out.line("");
-}
-
-fn continue_in_errors() -> &'static str {
-    "DIVERGED; the first event that does not fit is named below"
 }

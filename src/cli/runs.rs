@@ -30,7 +30,7 @@ pub struct Args {
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let journals = args.from.read()?;
-    let (mut runs, problems, unreadable) = journals::runs(&journals);
+    let journals::AllRuns { mut runs, problems, unreadable } = journals::runs(&journals);
     runs.sort_by_key(|run| run.summary.journal.started_ms());
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();
@@ -83,6 +83,8 @@ pub fn progress(run: &Run<'_>) -> Option<Progress> {
     let status = reader::status(&run.journal.dir).filter(|_| run.live)?;
     let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
     let run_id = status["summary"]["run_id"].as_str().filter(|id| *id == run.summary.run_id)?.to_owned();
+    // Before the slices are planned there is nothing to tell.
+    status["slices"]["total"].as_u64().filter(|slices| *slices > 0)?;
     Some(Progress {
         run_id,
         rows_fetched: number(&status["rows_fetched"]),

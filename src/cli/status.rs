@@ -32,11 +32,10 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         show(args, out, &[run], &[])?;
         return Ok(Exit::Success);
     }
-    let (all, problems, unreadable) = journals::runs(&journals);
+    let journals::AllRuns { runs: all, problems, unreadable } = journals::runs(&journals);
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();
-    let is_latest = |run: &Run<'_>| run.records.first().map(|first| first.run) == run.journal.last_run();
-    let latest: Vec<Run<'_>> = all.into_iter().filter(is_latest).collect();
+    let latest: Vec<Run<'_>> = all.into_iter().filter(Run::is_latest).collect();
     show(args, out, &latest, &problems)?;
     Ok(problems.first().map_or(Exit::Success, |(_, error)| error.exit()))
 }
@@ -51,9 +50,8 @@ fn show(args: &Args, out: &mut Out, runs: &[Run<'_>], problems: &[(&str, &Error)
     for run in runs {
         let place = &args.from.place;
         let resume = summary::resume_command(&run.summary.run_id, place.config.as_deref(), place.state_dir.as_deref());
-        let live = run.journal.live.as_ref().filter(|_| run.live);
-        out.write(&summary::text_of(&run.summary, live, &resume));
-        if let Some(progress) = live.and_then(|_| runs::progress(run)) {
+        out.write(&summary::text_of(&run.summary, run.moment(), &resume));
+        if let Some(progress) = runs::progress(run) {
             out.line(&format!("  {:<12} {}", "fetched", progress.text()));
         }
         if let Some(note) = &run.journal.note {

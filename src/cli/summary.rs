@@ -34,12 +34,23 @@ pub fn json(out: &mut super::output::Out, summaries: &[&RunSummary]) -> Result<(
 /// The block for a run that this process worked on. `resume` is the command that goes on with it, shown where that
 /// makes sense.
 pub fn text(summary: &RunSummary, resume: &str) -> String {
-    text_of(summary, None, resume)
+    text_of(summary, Moment::Ended, resume)
 }
 
-/// The block for any run; `live` is the process that works on it at this moment.
-pub fn text_of(summary: &RunSummary, live: Option<&Holder>, resume: &str) -> String {
-    let mut block = heading(summary, live);
+/// How what is shown relates to now.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment<'a> {
+    /// No process works on the run.
+    Ended,
+    /// This one does.
+    Live(&'a Holder),
+    /// How the run once stood.
+    Past,
+}
+
+/// The block for any run.
+pub fn text_of(summary: &RunSummary, moment: Moment<'_>, resume: &str) -> String {
+    let mut block = heading(summary, moment);
     for (label, value) in rows(summary) {
         // Writing to a String cannot fail.
         let _ = writeln!(block, "  {DIM}{label:<12}{DIM:#} {}", errors::single_line(&value));
@@ -52,7 +63,7 @@ pub fn text_of(summary: &RunSummary, live: Option<&Holder>, resume: &str) -> Str
     if more > 0 {
         let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}", "", figures::counted(more, "more warning"));
     }
-    if live.is_none() && is_resumable(summary) {
+    if matches!(moment, Moment::Ended) && is_resumable(summary) {
         let _ = writeln!(block, "  {DIM}{:<12}{DIM:#} {BOLD}{resume}{BOLD:#}", "next");
     }
     block
@@ -61,11 +72,11 @@ pub fn text_of(summary: &RunSummary, live: Option<&Holder>, resume: &str) -> Str
 /// More than these stay in the journal.
 const MAX_WARNINGS: usize = 8;
 
-fn heading(summary: &RunSummary, live: Option<&Holder>) -> String {
+fn heading(summary: &RunSummary, moment: Moment<'_>) -> String {
     let (style, sign) = match summary.status.as_str() {
         "success" => (GREEN, "✓"),
         "skipped" => (GREEN, "–"),
-        "running" if live.is_some() => (GREEN, "●"),
+        "running" if matches!(moment, Moment::Live(_)) => (GREEN, "●"),
         "interrupted" | "running" => (YELLOW, "■"),
         _ => (RED, "✗"),
     };
@@ -76,9 +87,14 @@ fn heading(summary: &RunSummary, live: Option<&Holder>) -> String {
     let status = match (summary.status.as_str(), &summary.skip_reason) {
         ("success", _) => format!("success in {took}"),
         ("skipped", Some(reason)) => format!("skipped ({})", errors::single_line(reason)),
-        ("running", _) => match live {
-            Some(holder) => format!("running for {took} (pid {} on {})", holder.pid, errors::single_line(&holder.host)),
-            None => format!("ended without a word after {took}: killed, or the machine went down"),
+        ("running", _) => match moment {
+            // Its clock stands still between two durable events; the wall's does not.
+            Moment::Live(holder) => {
+                let since = summary.journal.started_ms().map_or("-".to_owned(), figures::instant);
+                format!("running since {since} (pid {} on {})", holder.pid, errors::single_line(&holder.host))
+            }
+            Moment::Past => format!("running, after {took}"),
+            Moment::Ended => format!("ended without a word after {took}: killed, or the machine went down"),
         },
         (status, _) => format!("{status} after {took}"),
     };

@@ -88,7 +88,12 @@ pub fn resolve_destination(export: &ExportConfig, run_id: &str, date: &str) -> (
     let mut names_run = false;
     while let Some((before, inner)) = rest.split_once('{') {
         resolved.push_str(before);
-        let (token, after) = inner.split_once('}').unwrap_or((inner, ""));
+        // The directory of the configuration file may hold braces of its own.
+        let Some((token, after)) = inner.split_once('}') else {
+            resolved.push('{');
+            rest = inner;
+            break;
+        };
         match token {
             "date" => resolved.push_str(date),
             "export" => resolved.push_str(&export.name),
@@ -97,7 +102,6 @@ pub fn resolve_destination(export: &ExportConfig, run_id: &str, date: &str) -> (
                 names_run = true;
                 resolved.push_str(run_id);
             }
-            // The directory of the configuration file may hold braces of its own.
             other => resolved.push_str(&format!("{{{other}}}")),
         }
         rest = after;

@@ -137,7 +137,7 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
         Some(field) => field.word(&[("size", false), ("content", true)])?,
         None => false,
     };
-    let row_groups = read_row_groups(&section, tuning.profile)?;
+    let row_groups = read_row_groups(&section)?;
     let mut export = ExportConfig {
         name,
         selection,
@@ -389,9 +389,11 @@ struct RowGroups {
     bytes: usize,
 }
 
-fn read_row_groups(section: &Section<'_>, profile: Profile) -> Result<RowGroups> {
-    let default = if profile == Profile::Safe { 8 << 20 } else { 16 << 20 };
-    let Some(field) = section.get("parquet") else { return Ok(RowGroups { rows: None, bytes: default }) };
+/// Larger groups gain nothing in size or time on any of the bench tables, and cost memory.
+const ROW_GROUP_BYTES: usize = 8 << 20;
+
+fn read_row_groups(section: &Section<'_>) -> Result<RowGroups> {
+    let Some(field) = section.get("parquet") else { return Ok(RowGroups { rows: None, bytes: ROW_GROUP_BYTES }) };
     let parquet =
         field.section(&["row_group_rows", "row_group_strategy", "target_row_group_mb", "max_row_group_mb"])?;
     let number = |key, range| parquet.get(key).map(|field| field.number(range)).transpose();
@@ -411,7 +413,7 @@ fn read_row_groups(section: &Section<'_>, profile: Profile) -> Result<RowGroups>
     if let Some(field) = parquet.get("row_group_rows").filter(|_| !fixed) {
         return Err(field.invalid("needs `row_group_strategy: fixed_rows`"));
     }
-    Ok(RowGroups { rows, bytes: target.unwrap_or(default).min(most) })
+    Ok(RowGroups { rows, bytes: target.unwrap_or(ROW_GROUP_BYTES).min(most) })
 }
 
 fn read_columns(section: &Section<'_>) -> Result<BTreeMap<String, ColumnType>> {

@@ -56,7 +56,11 @@ pub fn read(context: &Context<'_>, field: &Field<'_>) -> Result<Source> {
     let Some(user) = parts.user else {
         return Err(place.invalid("names no user").with_hint("Add the role to connect as."));
     };
-    let tls = read_tls(context, &section, &host, parts.sslmode, parts.sslrootcert.as_deref(), &place)?;
+    let mut tls = read_tls(context, &section, &host, parts.sslmode, parts.sslrootcert.as_deref(), &place)?;
+    if matches!(host, Host::Unix(_)) {
+        // As libpq: nothing leaves the machine, and the server offers no TLS on a socket.
+        tls.mode = TlsMode::Disable;
+    }
     let config = SourceConfig {
         host,
         port: parts.port.unwrap_or(5432),

@@ -6,8 +6,8 @@
 //! in.
 
 use crate::error::{Error, ErrorKind, Result};
-use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, PrimitiveArray, RecordBatch};
-use arrow::datatypes::{self as t, ArrowPrimitiveType, DataType, TimeUnit, i256};
+use arrow::array::{Array, ArrayRef, AsArray, GenericByteArray, OffsetSizeTrait, PrimitiveArray, RecordBatch};
+use arrow::datatypes::{self as t, ArrowNativeType, ArrowPrimitiveType, ByteArrayType, DataType, TimeUnit, i256};
 use xxhash_rust::xxh3::xxh3_64;
 
 /// What a NULL contributes, alone or as an element of a list.
@@ -103,11 +103,11 @@ fn each_hash<F: FnMut(u64)>(array: &dyn Array, sink: &mut F) -> Result<()> {
         DataType::Timestamp(Microsecond, _) => {
             each_primitive::<t::TimestampMicrosecondType, F>(array, sink, |v| mix(v as u64));
         }
-        DataType::Utf8 => each_bytes(array.as_string::<i32>().iter(), sink),
-        DataType::LargeUtf8 => each_bytes(array.as_string::<i64>().iter(), sink),
+        DataType::Utf8 => each_slice(array.as_string::<i32>(), sink),
+        DataType::LargeUtf8 => each_slice(array.as_string::<i64>(), sink),
         DataType::Utf8View => each_bytes(array.as_string_view().iter(), sink),
-        DataType::Binary => each_bytes(array.as_binary::<i32>().iter(), sink),
-        DataType::LargeBinary => each_bytes(array.as_binary::<i64>().iter(), sink),
+        DataType::Binary => each_slice(array.as_binary::<i32>(), sink),
+        DataType::LargeBinary => each_slice(array.as_binary::<i64>(), sink),
         DataType::BinaryView => each_bytes(array.as_binary_view().iter(), sink),
         DataType::FixedSizeBinary(_) => each_bytes(array.as_fixed_size_binary().iter(), sink),
         DataType::List(_) => each_list::<i32, F>(array, sink)?,
@@ -133,6 +133,21 @@ fn each_primitive<T: ArrowPrimitiveType, F: FnMut(u64)>(
         Some(nulls) => {
             for (value, valid) in array.values().iter().zip(nulls) {
                 sink(if valid { hash(*value) } else { NULL_HASH });
+            }
+        }
+    }
+}
+
+/// The path of every text column: offsets into one buffer.
+#[inline(always)]
+fn each_slice<T: ByteArrayType, F: FnMut(u64)>(array: &GenericByteArray<T>, sink: &mut F) {
+    let (data, offsets) = (array.value_data(), array.value_offsets());
+    let slices = offsets.windows(2).map(|ends| &data[ends[0].as_usize()..ends[1].as_usize()]);
+    match array.nulls() {
+        None => slices.for_each(|bytes| sink(xxh3_64(bytes))),
+        Some(nulls) => {
+            for (bytes, valid) in slices.zip(nulls) {
+                sink(if valid { xxh3_64(bytes) } else { NULL_HASH });
             }
         }
     }

@@ -2,5 +2,5 @@
 
 pub mod arrow_schema;
 pub mod checksum;
-pub mod dictionary;
+pub mod encoding;
 pub mod parquet;

@@ -11,7 +11,7 @@ use crate::config::{Config, ExportConfig};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
-use crate::journal::Holder;
+use crate::journal::{Holder, Journal};
 use crate::run::decide::OpenedSnapshot;
 use crate::run::event::{Outcome, RunFinished};
 use crate::run::{Command, Step, next};
@@ -32,6 +32,8 @@ pub struct ExportContext<'a> {
     pub config: &'a Config,
     pub export: &'a ExportConfig,
     pub stop: &'a Stop,
+    /// Runs since before the journal was opened.
+    pub clock: Clock,
     notices: Sender<Notice>,
     /// How many exports share the memory budget.
     exports_at_once: usize,
@@ -46,11 +48,27 @@ impl<'a> ExportContext<'a> {
         stop: &'a Stop,
         exports_at_once: usize,
     ) -> Self {
-        ExportContext { runtime, config, export, stop, notices, exports_at_once: exports_at_once.max(1) }
+        ExportContext {
+            runtime,
+            config,
+            export,
+            stop,
+            clock: Clock::start(),
+            notices,
+            exports_at_once: exports_at_once.max(1),
+        }
     }
 
     pub fn notify(&self, notice: Notice) {
         tell(&self.notices, notice);
+    }
+
+    /// Says what opening the journal found, where a person should know.
+    pub fn tell_of_recovery(&self, journal: &Journal) {
+        if let Some(message) = journal.recovery().note() {
+            let (export, code) = (self.export.name.clone(), "journal_recovered".to_owned());
+            self.notify(Notice::Warning { export, code, message });
+        }
     }
 
     /// A warning for the journal and for the eyes.
@@ -69,7 +87,12 @@ impl<'a> ExportContext<'a> {
         }
     }
 
-    /// Waits for something that the source is asked, or for a request to stop.
+    /// Waits for the server's answer, for as long as it may be silent, or for a request to stop.
+    fn ask_server<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        self.ask(in_time(self.export.tuning.stall_timeout, question))
+    }
+
+    /// Waits for an end, or for a request to stop.
     fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -211,6 +234,7 @@ fn ready<'d>(destination: &'d mut Option<LocalPrefix>, ledger: &Ledger) -> Resul
 /// drops the connection is tried again as often as the tuning says.
 fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<SnapshotHolder> {
     let tuning = &context.export.tuning;
+    let was_connected = ledger.state().snapshot.is_some();
     let mut tries = 0;
     let (session, opened, temp_bytes) = loop {
         let settings = context.settings();
@@ -220,10 +244,10 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
             let opened = snapshot::open(session.client()).await?;
             Ok((session, opened, temp_bytes))
         };
-        match context.ask(opening) {
+        match context.ask_server(opening) {
             Ok(opened) => break opened,
-            // Nobody listens: more often a wrong address than a passing fault, so the answer comes at once.
-            Err(error) if error.kind() == ErrorKind::SourceUnreachable => return Err(error),
+            // Nobody listens: at first more often a wrong address than a passing fault, so the answer comes at once.
+            Err(error) if error.kind() == ErrorKind::SourceUnreachable && !was_connected => return Err(error),
             Err(error) if error.retry() == Retry::Never || tries >= tuning.max_retries => return Err(error),
             Err(error) => {
                 let ceiling = tuning.retry_backoff.saturating_mul(1 << tries.min(16)).min(Duration::from_secs(60));
@@ -257,7 +281,8 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
 fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
     let holder = holder.ok_or_else(no_session)?;
     let export = context.export;
-    let described = context.ask(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
+    let described =
+        context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
     ledger.record(Command::ResolveSchema(described.schema()))?;
     holder.described = Some(described);
     Ok(())
@@ -274,7 +299,7 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
         column: chunks.column.clone(),
         target_bytes: SLICE_BYTES,
     };
-    let planned = context.ask(split::plan(holder.session.client(), described, &request))?;
+    let planned = context.ask_server(split::plan(holder.session.client(), described, &request))?;
     ledger.record(Command::ChooseSplit {
         split: planned.split,
         slices: planned.slices,
@@ -377,6 +402,18 @@ fn release(context: &ExportContext<'_>, holder: SnapshotHolder) -> Option<i64> {
         .ok()?
     })?;
     Some(after - before)
+}
+
+/// Gives a question up whose answer takes longer than the server may be silent: a connection that is dead without saying
+/// so never answers.
+pub async fn in_time<T>(limit: Duration, question: impl Future<Output = Result<T>>) -> Result<T> {
+    match tokio::time::timeout(limit, question).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            let what = format!("the server has not answered for {} s", limit.as_secs_f64());
+            Err(Error::new(ErrorKind::SourceStalled, what))
+        }
+    }
 }
 
 fn no_session() -> Error {

@@ -23,27 +23,20 @@ pub struct Ledger {
 
 impl Ledger {
     /// A run that is about to be planned.
-    pub fn new_run(journal: Journal) -> Self {
+    pub fn new_run(journal: Journal, clock: Clock) -> Self {
         let run = journal.begin_run();
-        Ledger {
-            journal,
-            run,
-            state: RunState::default(),
-            summary: RunSummary::default(),
-            clock: Clock::start(),
-            status_written: None,
-        }
+        Ledger { journal, run, state: RunState::default(), summary: RunSummary::default(), clock, status_written: None }
     }
 
     /// A run that the journal knows, folded from its events.
     ///
     /// # Errors
     /// The journal cannot be read, or holds an event that cannot follow from those before it.
-    pub fn reopen(journal: Journal, run: RunOrdinal) -> Result<Self> {
+    pub fn reopen(journal: Journal, run: RunOrdinal, clock: Clock) -> Result<Self> {
         let records = journal.records(run)?;
         let state = RunState::fold(&records)?;
         let summary = RunSummary::from_events(&records);
-        Ok(Ledger { journal, run, state, summary, clock: Clock::start(), status_written: None })
+        Ok(Ledger { journal, run, state, summary, clock, status_written: None })
     }
 
     /// Decides, appends, applies. When this returns, what the command reports is as durable as its events have to be.

@@ -152,7 +152,7 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     let Some(last) = journal.last_run() else {
         return Ok((plan(context, journal, None, request)?, false));
     };
-    let mut ledger = Ledger::reopen(journal, last)?;
+    let mut ledger = Ledger::reopen(journal, last, context.clock)?;
     if ledger.state().is_unfinished() {
         if !request.fresh {
             refuse_another_definition(ledger.state(), context.export)?;
@@ -224,7 +224,7 @@ fn plan(
         refuse_drift: export.refuse_drift,
         previous_schema,
     };
-    let mut ledger = Ledger::new_run(journal);
+    let mut ledger = Ledger::new_run(journal, context.clock);
     ledger.record(Command::Plan(Box::new(planned)))?;
     Ok(ledger)
 }
@@ -252,7 +252,10 @@ pub fn resume(
         return failed(Error::new(ErrorKind::ConfigUnknownExport, what));
     };
     let context = ExportContext::new(runtime.handle(), config, export_config, notices.clone(), stop, 1);
-    let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| reopen(journal, run_id));
+    let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| {
+        context.tell_of_recovery(&journal);
+        reopen(journal, run_id, context.clock)
+    });
     let mut ledger = match reopened {
         Ok(ledger) => ledger,
         Err(error) => return failed(error),
@@ -277,7 +280,7 @@ pub fn export_of(run_id: &str) -> &str {
     run_id.rsplit_once('-').map_or(run_id, |(export, _)| export)
 }
 
-fn reopen(journal: Journal, run_id: &str) -> Result<Ledger> {
+fn reopen(journal: Journal, run_id: &str, clock: clock::Clock) -> Result<Ledger> {
     let runs: Vec<RunOrdinal> = journal.runs().iter().map(|extent| extent.run).collect();
     let last = journal.last_run();
     for run in runs.into_iter().rev() {
@@ -285,7 +288,7 @@ fn reopen(journal: Journal, run_id: &str) -> Result<Ledger> {
         if RunSummary::from_events(first.iter().take(1)).run_id != run_id {
             continue;
         }
-        let ledger = Ledger::reopen(journal, run)?;
+        let ledger = Ledger::reopen(journal, run, clock)?;
         if Some(run) != last && ledger.state().is_unfinished() {
             return Err(Error::new(ErrorKind::RunSuperseded, format!("{run_id} is not the export's latest run")));
         }

@@ -19,7 +19,7 @@ use crate::source::postgres::catalog::Described;
 use crate::source::postgres::session::{Session, SessionSettings};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 /// Everything that the workers of a run share. Nothing in it changes while they work.
@@ -154,9 +154,10 @@ pub fn read_slices(
             waiting: HashMap::new(),
             failed: None,
             fetched: HashMap::new(),
+            lent,
             halt: &reading.halt,
         };
-        let outcome = coordinator.coordinate(lent, inbox);
+        let outcome = coordinator.coordinate(inbox);
         if outcome.is_err() {
             reading.halt.request();
         }
@@ -191,11 +192,13 @@ struct Coordinator<'a, 'c> {
     failed: Option<Error>,
     /// Rows and bytes of the attempts at work, for the eyes.
     fetched: HashMap<SliceNo, (u64, u64)>,
+    /// The holder's session, where it also reads.
+    lent: Option<Arc<Session>>,
     halt: &'a Stop,
 }
 
 impl Coordinator<'_, '_> {
-    fn coordinate(mut self, lent: Option<Arc<Session>>, inbox: Receiver<Receipt>) -> Result<()> {
+    fn coordinate(mut self, inbox: Receiver<Receipt>) -> Result<()> {
         loop {
             let (pending, running) = match next(self.ledger.state()) {
                 Step::Read { pending, running } => (pending, running),
@@ -211,7 +214,7 @@ impl Coordinator<'_, '_> {
                 }
             }
             if self.failed.is_none() {
-                self.hand_out(&pending, lent.as_ref())?;
+                self.hand_out(&pending)?;
             }
             match self.wait(&inbox) {
                 Some(receipt) => self.take(receipt)?,
@@ -221,7 +224,7 @@ impl Coordinator<'_, '_> {
     }
 
     /// Gives pending slices that are not waiting for a retry to idle workers.
-    fn hand_out(&mut self, pending: &[SliceNo], lent: Option<&Arc<Session>>) -> Result<()> {
+    fn hand_out(&mut self, pending: &[SliceNo]) -> Result<()> {
         let now = Instant::now();
         for &slice in pending {
             if self.waiting.get(&slice).is_some_and(|until| *until > now) {
@@ -240,7 +243,7 @@ impl Coordinator<'_, '_> {
                 attempt: of.attempts,
                 snapshot: opened.snapshot,
                 snapshot_id: opened.id.clone(),
-                lent_session: lent.cloned(),
+                lent_session: self.lent.clone(),
             };
             if self.desks[worker].send(assignment).is_err() {
                 return Err(Error::new(ErrorKind::Internal, format!("worker {worker} ended early")));
@@ -253,10 +256,7 @@ impl Coordinator<'_, '_> {
     fn wait(&self, inbox: &Receiver<Receipt>) -> Option<Receipt> {
         let due = self.waiting.values().min().filter(|_| self.failed.is_none() && !self.idle.is_empty());
         match due {
-            Some(due) => match inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(receipt) => Some(receipt),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
+            Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())).ok(),
             // This coordinator's own sender keeps the channel open.
             None => inbox.recv().ok(),
         }
@@ -329,6 +329,15 @@ impl Coordinator<'_, '_> {
         if !scheduled {
             self.failed.get_or_insert(error);
             self.halt.request();
+            return Ok(());
+        }
+        if self.lent.is_some() {
+            // The failed statement took the holder's transaction with it, and the transaction its snapshot.
+            let lost = Error::new(
+                ErrorKind::SourceSnapshotLost,
+                format!("the snapshot's own session failed: {}", error.what()),
+            );
+            self.failed.get_or_insert(lost);
             return Ok(());
         }
         let delay = Duration::from_millis(self.ledger.summary().journal.happened().last_retry_delay_ms);

@@ -41,6 +41,9 @@ pub fn interrupted() -> Error {
     Error::new(ErrorKind::RunInterrupted, "stopped by a signal")
 }
 
+/// `SIGXFSZ` of signal(7), the same on every Linux architecture that Rust builds for but MIPS and SPARC.
+const SIGXFSZ: i32 = 25;
+
 /// SIGINT and SIGTERM: the first asks everything to come to a durable stop, the second ends the process at once, which
 /// the journal survives like any crash.
 ///
@@ -54,6 +57,9 @@ pub fn on_signals(runtime: &tokio::runtime::Handle, stop: &Stop) -> Result<()> {
     };
     let mut interrupt = install(SignalKind::interrupt())?;
     let mut terminate = install(SignalKind::terminate())?;
+    // A file that reaches its limit (`ulimit -f`) is an error to report, and not the end of the process: once a signal is
+    // listened to, its default action is gone for good.
+    drop(install(SignalKind::from_raw(SIGXFSZ))?);
     let stop = stop.clone();
     runtime.spawn(async move {
         loop {

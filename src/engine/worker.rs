@@ -56,11 +56,15 @@ fn take_seat(reading: &Reading<'_>, assignment: &Assignment, seat: Option<Seat>)
         return Ok(seat);
     }
     if let Some(lent) = &assignment.lent_session {
+        if lent.is_lost() {
+            return Err(Error::new(ErrorKind::SourceSnapshotLost, "the session that held the snapshot was lost"));
+        }
         return Ok(Seat { session: Arc::clone(lent), snapshot });
     }
     unless_stopped(reading, async {
         let session = Session::connect(reading.source, &reading.settings).await?;
-        snapshot::join(session.client(), &assignment.snapshot_id).await?;
+        let joined = snapshot::join(session.client(), &assignment.snapshot_id);
+        super::export::in_time(reading.settings.stall_timeout, joined).await?;
         Ok(Seat { session: Arc::new(session), snapshot })
     })
 }
@@ -87,8 +91,9 @@ fn read_slice(
     let statement = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
     let settings = sql::slice_settings(reading.split);
     if !settings.is_empty() {
-        unless_stopped(reading, async { session.client().batch_execute(settings).await.map_err(fault::from_driver) })
-            .map_err(place)?;
+        let pinned = async { session.client().batch_execute(settings).await.map_err(fault::from_driver) };
+        let pinned = super::export::in_time(reading.settings.stall_timeout, pinned);
+        unless_stopped(reading, pinned).map_err(place)?;
     }
     let mut stream = session.copy_out(&statement);
     let _watch = stop_with(reading, &stream);

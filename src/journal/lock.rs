@@ -53,7 +53,8 @@ impl Holder {
 
 impl std::fmt::Display for Holder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "process {} on {} (run {})", self.pid, self.host, self.run_id)
+        write!(f, "process {} on {}", self.pid, self.host)?;
+        if self.run_id.is_empty() { Ok(()) } else { write!(f, " (run {})", self.run_id) }
     }
 }
 

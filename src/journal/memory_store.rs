@@ -11,12 +11,11 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
-    fn keys_in(&self, from: &[u8], to: Option<&[u8]>) -> Option<(Bound<Box<[u8]>>, Bound<Box<[u8]>>)> {
-        // A range that ends before it begins holds nothing; the map would panic on it.
-        if to.is_some_and(|to| to <= from) {
-            return None;
-        }
-        Some((Bound::Included(from.into()), to.map_or(Bound::Unbounded, |to| Bound::Excluded(to.into()))))
+    /// Entries from `from` on, below `to` where there is one.
+    fn entries(&self, from: &[u8], to: Option<&[u8]>) -> impl Iterator<Item = (&Box<[u8]>, &Box<[u8]>)> {
+        // The map panics on a range that ends before it begins; here it holds nothing.
+        let to = to.map(|to| to.max(from));
+        self.values.range::<[u8], _>((Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded)))
     }
 }
 
@@ -40,8 +39,7 @@ impl Store for MemoryStore {
     }
 
     fn scan(&self, from: &[u8], to: Option<&[u8]>, visit: &mut Visit<'_>) -> io::Result<()> {
-        let Some(range) = self.keys_in(from, to) else { return Ok(()) };
-        for (key, value) in self.values.range(range) {
+        for (key, value) in self.entries(from, to) {
             if visit(key, value).is_break() {
                 break;
             }
@@ -50,8 +48,7 @@ impl Store for MemoryStore {
     }
 
     fn remove(&mut self, from: &[u8], to: Option<&[u8]>) -> io::Result<u64> {
-        let Some(range) = self.keys_in(from, to) else { return Ok(0) };
-        let doomed: Vec<Box<[u8]>> = self.values.range(range).map(|(key, _)| key.clone()).collect();
+        let doomed: Vec<Box<[u8]>> = self.entries(from, to).map(|(key, _)| key.clone()).collect();
         for key in &doomed {
             self.values.remove(key);
         }

@@ -27,6 +27,8 @@ mod store;
 #[cfg(test)]
 mod store_script;
 pub mod upkeep;
+#[cfg(test)]
+mod upkeep_table;
 pub mod wire;
 
 pub use costs::JournalCosts;

@@ -11,23 +11,23 @@ use crate::run::event::{SliceStarted, WarningNoted};
 use crate::run::ids::{Attempt, SliceNo, SnapshotNo};
 use std::fs;
 
-fn durable(n: u64) -> Event {
+pub fn durable(n: u64) -> Event {
     Event::SliceStarted(SliceStarted { slice: SliceNo(n as u32), attempt: Attempt(1), snapshot: SnapshotNo(0) })
 }
 
-fn buffered(n: u64) -> Event {
+pub fn buffered(n: u64) -> Event {
     Event::WarningNoted(WarningNoted { code: "n".into(), message: n.to_string() })
 }
 
-fn me() -> Holder {
+pub fn me() -> Holder {
     Holder::this_process("orders-1")
 }
 
-fn open(dir: &Path) -> Result<Journal> {
+pub fn open(dir: &Path) -> Result<Journal> {
     Journal::open(dir, &me())
 }
 
-fn refusal(dir: &Path) -> Error {
+pub fn refusal(dir: &Path) -> Error {
     match open(dir) {
         Ok(journal) => panic!("opened: {:?}", journal.recovery()),
         Err(error) => error,
@@ -35,34 +35,34 @@ fn refusal(dir: &Path) -> Error {
 }
 
 /// A journal of one run with `durables` durable events, closed.
-fn journal(dir: &Path, durables: u64) -> Vec<Recorded> {
+pub fn journal(dir: &Path, durables: u64) -> Vec<Recorded> {
     let mut journal = open(dir).unwrap();
     append(&mut journal, (1..=durables).map(durable))
 }
 
-fn append(journal: &mut Journal, events: impl IntoIterator<Item = Event>) -> Vec<Recorded> {
+pub fn append(journal: &mut Journal, events: impl IntoIterator<Item = Event>) -> Vec<Recorded> {
     events.into_iter().map(|event| journal.append(RunOrdinal(1), event, Stamp::default()).unwrap()).collect()
 }
 
-fn records(journal: &Journal) -> Vec<Recorded> {
+pub fn records(journal: &Journal) -> Vec<Recorded> {
     journal.runs().iter().flat_map(|extent| journal.records(extent.run).unwrap()).collect()
 }
 
 /// Opens the store behind the journal's back.
-fn store(dir: &Path) -> SledStore {
+pub fn store(dir: &Path) -> SledStore {
     super::disk::wait_for_engine_lock(&Paths::new(dir)).unwrap();
     SledStore::open(&Paths::new(dir).log()).unwrap()
 }
 
-fn key(seq: u64) -> Key {
+pub fn key(seq: u64) -> Key {
     Key::new(RunOrdinal(1), EventSeq(seq))
 }
 
-fn remove(store: &mut SledStore, seq: u64) {
+pub fn remove(store: &mut SledStore, seq: u64) {
     assert_eq!(store.remove(&key(seq).0, Some(&key(seq + 1).0)).unwrap(), 1);
 }
 
-fn put(store: &mut SledStore, at: u64, value: &[u8]) {
+pub fn put(store: &mut SledStore, at: u64, value: &[u8]) {
     assert!(store.insert_if_absent(key(at), value).unwrap());
     store.flush().unwrap();
 }
@@ -162,7 +162,8 @@ fn a_torn_tail_that_was_not_acknowledged_is_dropped_for_good() {
         torn[70] ^= 1;
         torn
     };
-    let torn: [(&str, u64, &dyn Fn(&SledStore) -> Vec<u8>); 4] = [
+    type Bytes<'a> = &'a dyn Fn(&SledStore) -> Vec<u8>;
+    let torn: [(&str, u64, Bytes<'_>); 4] = [
         ("a damaged value", 6, &damaged),
         ("half a value", 6, &|store| value(store, 5)[..30].to_vec()),
         ("an event that is not the next", 6, &|store| value(store, 5)),
@@ -509,160 +510,4 @@ fn a_refused_log_is_kept_as_it_was_found_and_the_first_one_counts() {
     fs::remove_dir_all(dir.path().join("log")).unwrap();
     fs::rename(&kept, dir.path().join("log")).unwrap();
     assert_eq!(records(&open(dir.path()).unwrap()).len(), 8);
-}
-
-#[test]
-fn a_repair_keeps_a_backup_and_everything_before_the_loss() {
-    for (what, at) in [("truncated", 6), ("damaged", 4), ("gap", 1)] {
-        let state = tempfile::tempdir().unwrap();
-        let dir = state.path().join("orders");
-        let written = journal(&dir, 8);
-        let mut behind = store(&dir);
-        if what == "truncated" {
-            behind.remove(&key(at).0, None).unwrap();
-        } else {
-            remove(&mut behind, at);
-        }
-        if what == "damaged" {
-            put(&mut behind, at, b"damage");
-        }
-        drop(behind);
-        let refused = refusal(&dir);
-        let repaired = upkeep::repair_accepting_loss(&dir, &me()).unwrap().unwrap();
-        assert_eq!((repaired.last, repaired.acknowledged), (EventSeq(at - 1), Some(EventSeq(8))), "{what}");
-        assert!(refused.what().ends_with(&repaired.because), "{what}: {refused} / {}", repaired.because);
-        let mut opened = open(&dir).unwrap();
-        assert_eq!(records(&opened), written[..at as usize - 1], "{what}");
-        append(&mut opened, [durable(1)]);
-        drop(opened);
-        assert_eq!(*open(&dir).unwrap().recovery(), Recovery::Clean);
-        // The backup is the journal as it was: refused for the same reason.
-        assert_eq!(refusal(&repaired.backup).kind(), refused.kind());
-        // A sound journal is left alone.
-        assert_eq!(upkeep::repair_accepting_loss(&dir, &me()).unwrap(), None);
-        assert_eq!(fs::read_dir(state.path()).unwrap().count(), 2, "no second backup");
-    }
-}
-
-#[test]
-fn a_repair_makes_a_head_where_there_is_none_and_does_not_touch_a_fork() {
-    let state = tempfile::tempdir().unwrap();
-    let dir = state.path().join("orders");
-    let written = journal(&dir, 4);
-    fs::remove_file(dir.join("head")).unwrap();
-    let repaired = upkeep::repair_accepting_loss(&dir, &me()).unwrap().unwrap();
-    assert_eq!((repaired.last, repaired.acknowledged), (EventSeq(4), None));
-    assert_eq!(records(&open(&dir).unwrap()), written);
-    Head::create(&dir.join("head"), Mark { seq: EventSeq(4), hash: ChainHash([1; 16]) }).unwrap();
-    assert_eq!(upkeep::repair_accepting_loss(&dir, &me()).unwrap_err().kind(), ErrorKind::JournalForked);
-    let held = Lock::take(&dir.join("LOCK"), &me()).unwrap();
-    assert_eq!(upkeep::repair_accepting_loss(&dir, &me()).unwrap_err().kind(), ErrorKind::JournalBusy);
-    drop(held);
-    let missing = upkeep::repair_accepting_loss(&state.path().join("none"), &me()).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::JournalMissing);
-    assert!(!state.path().join("none").exists());
-}
-
-/// Runs 1 to `runs`, of three events each.
-fn runs(dir: &Path, runs: u32) -> Vec<Recorded> {
-    let mut journal = open(dir).unwrap();
-    let mut written = Vec::new();
-    for run in 1..=runs {
-        for event in [buffered(1), durable(2), durable(3)] {
-            written.push(journal.append(RunOrdinal(run), event, Stamp::default()).unwrap());
-        }
-    }
-    written
-}
-
-#[test]
-fn a_prune_keeps_the_last_runs_their_numbers_and_a_chain_that_verifies() {
-    let state = tempfile::tempdir().unwrap();
-    let dir = state.path().join("orders");
-    let mut written = runs(&dir, 6);
-    assert_eq!(upkeep::prune(&dir, 10, &me()).unwrap().runs, 0);
-    for (keep, left) in [(4, 4), (2, 2), (0, 1)] {
-        let pruned = upkeep::prune(&dir, keep, &me()).unwrap();
-        assert_eq!((pruned.kept.len(), pruned.events), (left, pruned.runs as u64 * 3));
-        let mut opened = open(&dir).unwrap();
-        assert_eq!(opened.recovery(), &Recovery::Clean);
-        assert_eq!(records(&opened), written[written.len() - left * 3..]);
-        assert_eq!(opened.begin_run(), opened.last_run().unwrap().next());
-        let run = opened.begin_run();
-        for event in [buffered(1), durable(2), durable(3)] {
-            written.push(opened.append(run, event, Stamp::default()).unwrap());
-        }
-        drop(opened);
-        let report = upkeep::verify(&dir, OpenOptions::default()).unwrap();
-        assert!(report.passed(), "{report:?}");
-        let first = written.len() as u64 - 3 * (left as u64 + 1);
-        assert_eq!(report.exports[0].pruned, Some(EventSeq(first)));
-    }
-    // As text, it keeps its anchor.
-    let (file, copy) = (state.path().join("o.jsonl"), state.path().join("copy"));
-    let mut text = Vec::new();
-    jsonl::write(&reader::read(&dir).unwrap()[0], &mut text).unwrap();
-    fs::write(&file, text).unwrap();
-    jsonl::import(&file, &copy, &me()).unwrap();
-    assert_eq!(records(&open(&copy).unwrap()), written[written.len() - 6..]);
-}
-
-#[test]
-fn a_kill_anywhere_in_a_prune_leaves_the_whole_log_or_the_pruned_one() {
-    let dir = tempfile::tempdir().unwrap();
-    let written = runs(dir.path(), 3);
-    let before = tempfile::tempdir().unwrap();
-    super::disk::copy_log(dir.path(), before.path()).unwrap();
-    upkeep::prune(dir.path(), 1, &me()).unwrap();
-    let paths = Paths::new(before.path());
-    let open_again = |left: usize| {
-        let opened = open(before.path()).unwrap();
-        assert_eq!((opened.recovery(), records(&opened)), (&Recovery::Clean, written[9 - left..].to_vec()));
-    };
-    // Killed while the new log is built, then before, between and after the renames.
-    fs::create_dir(before.path().join("log.retry")).unwrap();
-    fs::write(before.path().join("log.retry/db"), b"unfinished").unwrap();
-    open_again(9);
-    fs::remove_dir_all(before.path().join("log.retry")).unwrap();
-    fs::rename(dir.path().join("log"), before.path().join("log.retry")).unwrap();
-    open_again(9);
-    fs::rename(paths.log(), before.path().join("log.old")).unwrap();
-    open_again(3);
-    upkeep::prune(before.path(), 1, &me()).unwrap();
-    open_again(3);
-}
-
-#[test]
-fn a_pruned_journal_without_its_anchor_or_with_a_damaged_one_is_refused() {
-    for damage in [None, Some(&b"damage"[..])] {
-        let dir = tempfile::tempdir().unwrap();
-        runs(dir.path(), 3);
-        upkeep::prune(dir.path(), 1, &me()).unwrap();
-        let mut behind = store(dir.path());
-        assert_eq!(behind.remove(&Key::ANCHOR.0, Some(&key(0).0)).unwrap(), 1);
-        if let Some(bytes) = damage {
-            assert!(behind.insert_if_absent(Key::ANCHOR, bytes).unwrap());
-        }
-        drop(behind);
-        assert_eq!(refusal(dir.path()).kind(), ErrorKind::JournalCorrupt);
-    }
-}
-
-#[test]
-fn a_verification_says_what_is_wrong_with_which_export() {
-    let state = tempfile::tempdir().unwrap();
-    for export in ["a", "b", "c"] {
-        journal(&state.path().join(export), 4);
-    }
-    fs::remove_file(state.path().join("b/head")).unwrap();
-    let report = upkeep::verify(state.path(), OpenOptions::default()).unwrap();
-    let found: Vec<_> =
-        report.exports.iter().map(|e| (e.export.as_str(), e.events, e.problem.as_ref().map(Error::kind))).collect();
-    assert_eq!(found, [("a", 4, None), ("b", 0, Some(ErrorKind::JournalHeadless)), ("c", 4, None)]);
-    assert!(!report.passed());
-    let trusting = upkeep::verify(&state.path().join("b"), OpenOptions { trust_log: true }).unwrap();
-    assert!(trusting.passed() && trusting.exports[0].note.is_some());
-    assert_eq!(refusal(&state.path().join("b")).kind(), ErrorKind::JournalHeadless, "a verification writes nothing");
-    let missing = upkeep::verify(&state.path().join("none"), OpenOptions::default()).unwrap_err();
-    assert_eq!(missing.kind(), ErrorKind::JournalMissing);
 }

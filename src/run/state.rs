@@ -309,6 +309,8 @@ impl RunState {
                 })?;
                 self.snapshot = Some(expected);
                 self.snapshots.push(opened.clone());
+                // The columns may have changed between the two: they are read again, in the new one.
+                self.schema_is_fresh = false;
             }
             Event::SplitChosen(chosen) => {
                 require(!self.is_planned, || "the plan is made already".into())?;

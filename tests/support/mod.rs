@@ -3,6 +3,7 @@
 //! * [`database::Database`]: a fresh database in a cluster that lives as long as the test run.
 //! * [`cluster::OwnCluster`]: a cluster of a test's own, to restart and to kill.
 //! * [`rivet::Scratch`] and [`rivet::Rivet`]: a directory with a `rivet.yaml`, and the binary run in it.
+//! * [`proxy::Proxy`]: a network that breaks.
 //! * [`oracle`]: the server's own rows against what DuckDB and pyarrow read in the files.
 //!
 //! Nothing here skips. What is missing is an error that says what to install.
@@ -14,4 +15,5 @@ pub mod cluster;
 pub mod database;
 pub mod files;
 pub mod oracle;
+pub mod proxy;
 pub mod rivet;

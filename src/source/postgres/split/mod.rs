@@ -119,7 +119,7 @@ struct Held {
 /// `SourceSnapshotLost` when the table was truncated or rewritten between the snapshot and now, `ConfigInvalid` for a
 /// `chunk_column` that cannot be one, and whatever the server says. The transaction may be aborted then.
 pub async fn plan(client: &Client, described: &Described, request: &SplitRequest) -> Result<PlannedSplit> {
-    let held = hold(client, described).await?;
+    let held = held(client, described).await?;
     let column = request.column.as_deref().map(|name| chunk_column(described, name)).transpose()?;
     let wanted = wanted(described, request, &held);
     let planned = if wanted <= 1 {
@@ -137,24 +137,31 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
     Ok(planned)
 }
 
-/// Locks the relation for reading until the transaction ends, and asks the planner how many rows it expects.
+/// What [`plan`] does first, for a snapshot in which a plan that was made earlier is carried on: locks what will be read
+/// until the transaction ends, and checks that nothing was truncated or rewritten since the snapshot was taken.
+///
+/// # Errors
+/// `SourceSnapshotLost` when something was, and whatever the server says.
+pub async fn hold(client: &Client, described: &Described) -> Result<()> {
+    held(client, described).await.map(drop)
+}
+
+/// Locks what will be read until the transaction ends, and asks the planner how many rows it expects.
 ///
 /// TRUNCATE and rewrites of a table are not bound by snapshots: a session that comes to the table afterwards finds it
-/// empty (PostgreSQL, chapter 13.6, Caveats). The lock keeps them out from here on. One that slipped in between the
-/// snapshot and the lock gave the relation a new file, which the catalog as the snapshot sees it does not know.
-async fn hold(client: &Client, described: &Described) -> Result<Held> {
+/// empty (PostgreSQL, chapter 13.6, Caveats). EXPLAIN locks everything below a table, a view or a query, and so keeps
+/// them out from here on. One that slipped in between the snapshot and the lock gave a table a new file, which the
+/// catalog as the snapshot sees it does not know.
+async fn held(client: &Client, described: &Described) -> Result<Held> {
     let context = described.selection.label();
-    let oid = described.relation.as_ref().map_or(0, |relation| relation.oid);
     let sql = format!(
         "EXPLAIN (FORMAT JSON) SELECT FROM {};
-         WITH RECURSIVE tree(relid) AS (
-             SELECT {oid}::oid
-             UNION
-             SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN tree ON i.inhparent = tree.relid
-         )
          SELECT current_setting('server_version_num'),
-                (SELECT count(*) FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.relid
-                 WHERE c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))",
+                (SELECT string_agg(DISTINCT c.oid::regclass::text, ', ')
+                 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
+                 WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
+                   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+                   AND c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))",
         described.from
     );
     let messages = client.simple_query(&sql).await.map_err(|error| failed(error, &context))?;
@@ -168,11 +175,9 @@ async fn hold(client: &Client, described: &Described) -> Result<Held> {
     let odd =
         || Error::new(ErrorKind::SourceProtocol, format!("{context}: the server's answer to EXPLAIN is incomplete"));
     let [explained, checked] = rows[..] else { return Err(odd()) };
-    let (Some(explained), Some(version), Some(rewritten)) = (explained.get(0), checked.get(0), checked.get(1)) else {
-        return Err(odd());
-    };
-    if rewritten != "0" {
-        let what = format!("{context} was truncated or rewritten after the snapshot was taken");
+    let (Some(explained), Some(version)) = (explained.get(0), checked.get(0)) else { return Err(odd()) };
+    if let Some(rewritten) = checked.get(1) {
+        let what = format!("{context}: {rewritten} was truncated or rewritten after the snapshot was taken");
         return Err(Error::new(ErrorKind::SourceSnapshotLost, what));
     }
     let plan: serde_json::Value = serde_json::from_str(explained).map_err(|error| odd().with_source(error))?;

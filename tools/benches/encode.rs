@@ -1,7 +1,7 @@
 //! What encoding costs: time, bytes and memory for each row, on rows like those of the three bench tables.
 //!
 //! `cargo bench --bench encode` makes its own rows. With `RIVET_BENCH_PARQUET=a.parquet,b.parquet` it takes the rows of
-//! those files instead, which may be exports of real tables.
+//! those files instead, which may be exports of real tables. `RIVET_BENCH_ROW_GROUP_MB` sets the size of row groups.
 
 use arrow::array::*;
 use arrow::datatypes::{DataType, Decimal128Type, Schema as ArrowSchema, TimeUnit};
@@ -11,10 +11,6 @@ use rivet::encode::parquet::{ParquetOptions, PartEncoder};
 use rivet::run::schema::{Column, ColumnType, Schema};
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// As the decoder sizes its batches.
 const BATCH_BYTES: usize = 2 * 1024 * 1024;
@@ -26,6 +22,7 @@ fn main() {
             measure("lineitem", &lineitem(1_000_000));
             measure("wide", &wide(50_000));
             measure("narrow", &narrow(2_000_000));
+            measure("400 columns", &many_columns(60_000));
         }
     }
 }
@@ -53,16 +50,20 @@ fn measure(name: &str, batches: &[RecordBatch]) {
     let schema = schema_of(batches);
     let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let raw: usize = batches.iter().map(RecordBatch::get_array_memory_size).sum();
-    let options = ParquetOptions::default();
+    let mut options = ParquetOptions::default();
+    if let Some(mb) = std::env::var("RIVET_BENCH_ROW_GROUP_MB").ok().and_then(|mb| mb.parse::<usize>().ok()) {
+        options.row_group_bytes = mb * 1024 * 1024;
+    }
+    let before = resident_mb();
     let rounds = 3;
     let mut best = f64::MAX;
     let mut line = String::new();
     for _ in 0..rounds {
-        let (cpu, mut memory) = (cpu_seconds(), 0);
+        let (cpu, mut held) = (cpu_seconds(), 0);
         let mut encoder = PartEncoder::new(Counter::default(), &schema, &options, vec![]).expect("an encoder");
         for batch in batches {
             encoder.write(batch).expect("batches encode");
-            memory = memory.max(encoder.memory_bytes());
+            held = held.max(encoder.memory_bytes());
         }
         let (sink, part) = encoder.finish().expect("the part is finished");
         let took = cpu_seconds() - cpu;
@@ -74,16 +75,16 @@ fn measure(name: &str, batches: &[RecordBatch]) {
                 raw as f64 / 1e6 / took,
                 sink.bytes as f64 / rows as f64,
                 part.row_groups,
-                memory as f64 / 1e6,
+                held as f64 / 1e6,
                 sink.bytes / 1024 / sink.writes.max(1),
             );
         }
     }
-    println!("{name:<16} {rows:>8} rows  {line}");
-    let begun = Instant::now();
+    println!("{name:<16} {rows:>8} rows  {line} {:4.0} MB resident", peak_mb() - before);
+    let begun = cpu_seconds();
     let mut sums = ColumnSums::new(schema.columns.len());
     batches.iter().for_each(|batch| sums.add(batch).expect("checksums of every type"));
-    let took = begun.elapsed().as_secs_f64();
+    let took = cpu_seconds() - begun;
     let share = 100.0 * took / best;
     println!(
         "{:<16} {rows:>8} rows  {:7.1} ns/row, {share:.1} % of the above",
@@ -95,6 +96,22 @@ fn measure(name: &str, batches: &[RecordBatch]) {
 fn cpu_seconds() -> f64 {
     let ticks = std::fs::read_to_string("/proc/self/schedstat").expect("Linux");
     ticks.split(' ').next().and_then(|ns| ns.parse::<f64>().ok()).expect("nanoseconds") / 1e9
+}
+
+fn status_mb(key: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let line = status.lines().find(|line| line.starts_with(key)).expect("the key");
+    line.split_whitespace().nth(1).and_then(|kb| kb.parse::<f64>().ok()).expect("kilobytes") / 1024.0
+}
+
+fn resident_mb() -> f64 {
+    // Begins a new peak: https://www.kernel.org/doc/html/latest/filesystems/proc.html
+    std::fs::write("/proc/self/clear_refs", "5").expect("the own peak may be reset");
+    status_mb("VmRSS:")
+}
+
+fn peak_mb() -> f64 {
+    status_mb("VmHWM:")
 }
 
 fn read(path: &str) -> Vec<RecordBatch> {
@@ -243,5 +260,20 @@ fn narrow(rows: usize) -> Vec<RecordBatch> {
         let times = range.map(|i| 1_600_000_000_000_000 + i * 1_000_000 + r.i64(0..900_000));
         let times: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"));
         vec![ids, accounts, times]
+    })
+}
+
+fn many_columns(rows: usize) -> Vec<RecordBatch> {
+    let mut r = fastrand::Rng::with_seed(4);
+    batches(rows, 600, |start, n| {
+        let column = |c: usize| -> ArrayRef {
+            match c % 4 {
+                0 => Arc::new(Int64Array::from_iter_values((start..start + n).map(|i| (i * c) as i64))),
+                1 => Arc::new(Int32Array::from_iter_values((0..n).map(|_| r.i32(0..50)))),
+                2 => Arc::new(Int64Array::from_iter_values((0..n).map(|_| r.i64(..)))),
+                _ => Arc::new(StringArray::from_iter_values((0..n).map(|_| words(&mut r, 12)))),
+            }
+        };
+        (0..400).map(column).collect()
     })
 }
