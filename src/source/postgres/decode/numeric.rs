@@ -253,6 +253,8 @@ mod tests {
     fn a_value_that_does_not_fit_is_refused_and_never_rounded() {
         assert_eq!(read(0, &wire(0, POSITIVE, &[1, 500])), Err(TOO_FINE)); // 1.05
         assert_eq!(read(1, &wire(0, POSITIVE, &[1, 500])), Err(TOO_FINE));
+        assert_eq!(read(2, &wire(0, POSITIVE, &[1, 50])), Err(TOO_FINE)); // 1.005
+        assert_eq!(read(3, &wire(0, POSITIVE, &[1, 5])), Err(TOO_FINE)); // 1.0005
         assert_eq!(read(0, &wire(0, POSITIVE, &[1, 0, 0, 0, 0, 1])), Err(TOO_FINE));
         assert_eq!(decimal128(&wire(0, POSITIVE, &[100]), 0, 100), Err(TOO_WIDE));
         assert_eq!(read(0, &wire(32767, POSITIVE, &[1])), Err(TOO_WIDE));
