@@ -418,6 +418,8 @@ fn release(context: &ExportContext<'_>, holder: SnapshotHolder) -> Option<i64> {
     let after = context.runtime.block_on(async {
         let limit = Duration::from_secs(2);
         tokio::time::timeout(limit, async {
+            // A COPY that was given up is still being cancelled; the cancellation must not hit what follows.
+            holder.session.quiet().await;
             snapshot::close(holder.session.client()).await.ok()?;
             snapshot::temp_bytes(holder.session.client()).await
         })
