@@ -4,7 +4,6 @@ use super::{errors, figures};
 use crate::error::{Error, ErrorKind, Exit, Result};
 use crate::journal::Holder;
 use crate::run::RunSummary;
-use crate::run::journal::RunJournal;
 use crate::run::plan::Split;
 use serde::Serialize;
 use std::fmt::Write;
@@ -188,23 +187,15 @@ fn read_as(summary: &RunSummary, split: &Split) -> String {
 }
 
 fn consistency(summary: &RunSummary) -> String {
-    let kind = RunJournal::consistency(&summary.manifest_parts);
-    match (kind, summary.journal.snapshots()) {
-        ("snapshot", snapshots) => match summary
-            .manifest_parts
-            .first()
-            .and_then(|part| snapshots.iter().find(|s| s.snapshot.0 == part.snapshot))
-        {
-            Some(snapshot) => format!("one snapshot, at {}", snapshot.lsn),
-            None => "one snapshot".to_owned(),
-        },
-        (_, snapshots) => {
-            let mut used: Vec<u32> = summary.manifest_parts.iter().map(|part| part.snapshot).collect();
-            used.sort_unstable();
-            used.dedup();
-            let lsns: Vec<_> =
-                snapshots.iter().filter(|s| used.contains(&s.snapshot.0)).map(|s| s.lsn.as_str()).collect();
-            format!("mixed: {} snapshots, at {}; the manifest names each part's", used.len(), lsns.join(", "))
+    let read = summary.journal.snapshots_read();
+    let opened = summary.journal.snapshots().iter().filter(|opened| read.contains(&opened.snapshot.0));
+    let at: Vec<&str> = opened.map(|opened| opened.lsn.as_str()).collect();
+    match at.as_slice() {
+        [] => "one snapshot".to_owned(),
+        [at] => format!("one snapshot, at {at}"),
+        several => {
+            let at = several.join(", ");
+            format!("mixed: {} snapshots, at {at}; the manifest names each part's", several.len())
         }
     }
 }
@@ -230,7 +221,7 @@ pub fn is_resumable(summary: &RunSummary) -> bool {
         "failed" => {
             let code = summary.journal.outcome().and_then(|finished| finished.code.as_deref());
             let exit = code.and_then(ErrorKind::from_code).map_or(Exit::Failed, |kind| kind.class().exit);
-            !matches!(exit, Exit::Integrity | Exit::Drift | Exit::Protected)
+            !matches!(exit, Exit::Integrity | Exit::Drift | Exit::Protected | Exit::Usage)
         }
         _ => false,
     }

@@ -414,7 +414,12 @@ fn refuse_foreign_prefix(prefix: &Path, run_id: &str) -> Result<()> {
     if first.is_some() && !named_after_the_run {
         return foreign("already holds files, and nothing in its name says that they are this run's");
     }
-    match read::run_id_of(prefix)? {
+    let run = match read::run_id_of(prefix) {
+        // The directory says whose it is; a manifest that is damaged is mended with the rest.
+        Err(error) if named_after_the_run && error.kind() == ErrorKind::DestinationForeign => return Ok(()),
+        run => run?,
+    };
+    match run {
         Some(other) if other != run_id => foreign(&format!("holds the output of run {other}")),
         _ => Ok(()),
     }

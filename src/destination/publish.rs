@@ -47,6 +47,25 @@ impl LocalPrefix {
         replace(&self.prefix, SUCCESS, success_line(manifest).as_bytes(), "success.synced", "success.written")
     }
 
+    /// Takes `_SUCCESS` away, durably, before the files that it vouches for are touched.
+    ///
+    /// # Errors
+    /// By the I/O error.
+    pub fn retract_success(&self) -> Result<()> {
+        if remove_if_there(&self.prefix.join(SUCCESS))? { sync_dir(&self.prefix) } else { Ok(()) }
+    }
+
+    /// Whether `manifest.json` has that fingerprint, and `_SUCCESS` vouches for it.
+    ///
+    /// # Errors
+    /// By the I/O error.
+    pub fn vouches_for(&self, manifest: Fingerprint) -> Result<(bool, bool)> {
+        let bytes = read_capped(&self.prefix.join(MANIFEST), MANIFEST_CAP)?;
+        let success = read_capped(&self.prefix.join(SUCCESS), MANIFEST_CAP)?;
+        let is_there = bytes.is_some_and(|bytes| Fingerprint::of(&bytes) == manifest);
+        Ok((is_there, success.is_some_and(|line| line == success_line(manifest).as_bytes())))
+    }
+
     /// Names this run as the latest of its export in the pointer at the root. Does nothing where prefix and root are
     /// the same, since the manifest itself is there.
     ///

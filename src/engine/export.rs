@@ -14,6 +14,7 @@ use crate::error::{Error, ErrorKind, Exit, Result, Retry};
 use crate::journal::{Holder, Journal};
 use crate::run::decide::OpenedSnapshot;
 use crate::run::event::{Outcome, RunFinished};
+use crate::run::plan::SlicePlan;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
 use crate::source::postgres::session::{Session, SessionSettings};
@@ -26,6 +27,9 @@ use std::time::Duration;
 /// Bytes of the relation that a slice should hold: a failure costs the time of one slice, and so does a resume.
 const SLICE_BYTES: u64 = 192 << 20;
 
+/// Planning without a statement timeout ends after this.
+const LONGEST_PLANNING: Duration = Duration::from_secs(3600);
+
 /// What one export's work needs of its surroundings.
 pub struct ExportContext<'a> {
     pub runtime: &'a tokio::runtime::Handle,
@@ -34,6 +38,8 @@ pub struct ExportContext<'a> {
     pub stop: &'a Stop,
     /// Whether this invocation was asked to validate, whatever the run was planned with.
     pub validate: bool,
+    /// What --force bypassed to come here.
+    pub forced: Option<String>,
     /// Runs since before the journal was opened.
     pub clock: Clock,
     notices: Sender<Notice>,
@@ -56,6 +62,7 @@ impl<'a> ExportContext<'a> {
             export,
             stop,
             validate: false,
+            forced: None,
             clock: Clock::start(),
             notices,
             exports_at_once: exports_at_once.max(1),
@@ -138,7 +145,10 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
         }
         Err(error) => {
             let outcome = if error.exit() == Exit::Interrupted { Outcome::Interrupted } else { Outcome::Failed };
-            let error = error.at(format_args!("export \"{}\"", context.export.name));
+            let mut error = error.at(format_args!("export \"{}\"", context.export.name));
+            if outcome == Outcome::Interrupted {
+                error = error.with_hint(format!("Go on with `rivet resume {}`.", ledger.summary().run_id));
+            }
             // Where the journal itself failed this fails too, and the first error is the one worth reading.
             let _ = ledger.record(finished(ledger, outcome, Some(&error), temp_bytes));
             Err(error)
@@ -171,49 +181,86 @@ fn finished(ledger: &Ledger, outcome: Outcome, error: Option<&Error>, temp_bytes
 /// The loop. Each turn performs the one step that the core says is next.
 fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<SnapshotHolder>) -> Result<Outcome> {
     let mut destination: Option<LocalPrefix> = None;
+    if let Some(forced) = &context.forced {
+        context.warn(ledger, "forced", format!("gone on with by --force although {forced}"))?;
+    }
     if ledger.state().invocation > 1 && ledger.state().is_planned {
         let prefix = prepare(ledger)?;
         settle::check_parts(context, ledger, &prefix)?;
+        settle::check_marks(context, ledger, &prefix)?;
         destination = Some(prefix);
     }
+    let mut reopened = 0;
     loop {
         context.stop.check()?;
-        match next(ledger.state()) {
-            Step::Settle(slices) => settle::settle_orphans(ledger, ready(&mut destination, ledger)?, &slices)?,
-            Step::OpenSnapshot => *holder = Some(open_snapshot(context, ledger)?),
-            Step::ResolveSchema => resolve_schema(context, ledger, holder.as_mut())?,
-            Step::ChooseSplit => {
-                // Before the first row is read, so that a destination that refuses costs the server nothing.
-                ready(&mut destination, ledger)?;
-                choose_split(context, ledger, holder.as_ref())?;
+        let step = next(ledger.state());
+        let asks_the_source = matches!(step, Step::ResolveSchema | Step::ChooseSplit);
+        match perform(context, ledger, holder, &mut destination, step) {
+            Ok(None) => {}
+            Ok(Some(outcome)) => return Ok(outcome),
+            // The snapshot is gone, or the session that holds it: the rest is read in a new one. Slices have had their
+            // own retries by now.
+            Err(error)
+                if reopened < context.export.tuning.max_retries
+                    && (error.retry() == Retry::NewSnapshot || (asks_the_source && error.retry() == Retry::Again)) =>
+            {
+                reopened += 1;
+                context.warn(
+                    ledger,
+                    "snapshot_lost",
+                    format!("{}; the rest is read in a new snapshot", error.what()),
+                )?;
+                *holder = Some(open_snapshot(context, ledger)?);
             }
-            Step::Read { .. } => {
-                let prefix = ready(&mut destination, ledger)?.clone();
-                read(context, ledger, holder, &prefix)?;
-            }
-            Step::Skip => return Ok(Outcome::Skipped),
-            Step::WriteManifest => {
-                closing(context, "manifest");
-                let prefix = ready(&mut destination, ledger)?.clone();
-                settle::tidy(context, ledger, &prefix)?;
-                deliver::write_manifest(ledger, &prefix)?;
-            }
-            Step::Publish => {
-                closing(context, "publish");
-                let prefix = ready(&mut destination, ledger)?.clone();
-                deliver::publish(ledger, &prefix)?;
-            }
-            Step::Validate => validate(context, ledger, &mut destination)?,
-            // A run that was planned without it may be gone on with by one that asks.
-            Step::Finish if context.validate && ledger.state().validated.is_none() => {
-                validate(context, ledger, &mut destination)?;
-            }
-            Step::Finish => return Ok(Outcome::Success),
-            Step::Begin | Step::Done => {
-                return Err(Error::new(ErrorKind::Internal, "the run is not at work, yet work was asked for"));
-            }
+            Err(error) => return Err(error),
         }
     }
+}
+
+/// Performs one step. An outcome when it was the last.
+fn perform(
+    context: &ExportContext<'_>,
+    ledger: &mut Ledger,
+    holder: &mut Option<SnapshotHolder>,
+    destination: &mut Option<LocalPrefix>,
+    step: Step,
+) -> Result<Option<Outcome>> {
+    match step {
+        Step::Settle(slices) => settle::settle_orphans(ledger, ready(destination, ledger)?, &slices)?,
+        Step::OpenSnapshot => *holder = Some(open_snapshot(context, ledger)?),
+        Step::ResolveSchema => resolve_schema(context, ledger, holder.as_mut())?,
+        Step::ChooseSplit => {
+            // Before the first row is read, so that a destination that refuses costs the server nothing.
+            ready(destination, ledger)?;
+            choose_split(context, ledger, holder.as_ref())?;
+        }
+        Step::Read { .. } => {
+            let prefix = ready(destination, ledger)?.clone();
+            read(context, ledger, holder.as_ref(), &prefix)?;
+        }
+        Step::Skip => return Ok(Some(Outcome::Skipped)),
+        Step::WriteManifest => {
+            closing(context, "manifest");
+            let prefix = ready(destination, ledger)?.clone();
+            settle::tidy(context, ledger, &prefix)?;
+            deliver::write_manifest(ledger, &prefix)?;
+        }
+        Step::Publish => {
+            closing(context, "publish");
+            let prefix = ready(destination, ledger)?.clone();
+            deliver::publish(ledger, &prefix)?;
+        }
+        Step::Validate => validate(context, ledger, destination)?,
+        // A run that was planned without it may be gone on with by one that asks.
+        Step::Finish if context.validate && ledger.state().validated.is_none() => {
+            validate(context, ledger, destination)?;
+        }
+        Step::Finish => return Ok(Some(Outcome::Success)),
+        Step::Begin | Step::Done => {
+            return Err(Error::new(ErrorKind::Internal, "the run is not at work, yet work was asked for"));
+        }
+    }
+    Ok(None)
 }
 
 fn validate(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &mut Option<LocalPrefix>) -> Result<()> {
@@ -299,7 +346,11 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     }
     if ledger.state().is_planned {
         // A plan that is carried on into this snapshot: what planning it would have locked is locked now.
-        context.ask_server(split::hold(holder.session.client(), &described))?;
+        let state = ledger.state();
+        if let Some(split) = &state.split {
+            let slices: Vec<SlicePlan> = state.slices.iter().map(|slice| slice.plan.clone()).collect();
+            context.ask_server(split::carry_on(holder.session.client(), &described, split, &slices))?;
+        }
     }
     holder.described = Some(described);
     Ok(())
@@ -316,7 +367,11 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
         column: chunks.column.clone(),
         target_bytes: SLICE_BYTES,
     };
-    let planned = context.ask_server(split::plan(holder.session.client(), described, &request))?;
+    // A split of a query by a column may have to read it once: that is the statement's time, not a silence.
+    let tuning = &context.export.tuning;
+    let limit = if tuning.statement_timeout.is_zero() { LONGEST_PLANNING } else { tuning.statement_timeout };
+    let planning = split::plan(holder.session.client(), described, &request);
+    let planned = context.ask(in_time(limit.max(tuning.stall_timeout), planning))?;
     ledger.record(Command::ChooseSplit {
         split: planned.split,
         slices: planned.slices,
@@ -325,15 +380,14 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
     })
 }
 
-/// Reads what is pending. A snapshot that was lost on the way is replaced by a new one, as often as slices may be
-/// retried.
+/// Reads what is pending.
 fn read(
     context: &ExportContext<'_>,
     ledger: &mut Ledger,
-    holder: &mut Option<SnapshotHolder>,
+    holder: Option<&SnapshotHolder>,
     prefix: &LocalPrefix,
 ) -> Result<()> {
-    let at = holder.as_ref().ok_or_else(no_session)?;
+    let at = holder.ok_or_else(no_session)?;
     let described = at.described.as_ref().ok_or_else(no_session)?;
     let (Some(split), Some(schema)) = (ledger.state().split.clone(), ledger.state().schema.clone()) else {
         return Err(Error::new(ErrorKind::Internal, "slices are read before they are planned"));
@@ -356,14 +410,14 @@ fn read(
         halt: Stop::default(),
         limits: Limits {
             batch_rows: batch_rows(context.export),
-            batch_bytes: share.batch_bytes,
+            batch_bytes: tuning.batch_size_memory_mb.map_or(share.batch_bytes, |mb| share.batch_bytes.min(mb << 20)),
             // Where rows are counted the stream is taken in small pieces, so that a batch is overshot by a few rows only.
             piece_bytes: if export_counts_rows(context.export) { 4096 } else { usize::MAX },
             part_bytes: context.export.max_file_size,
             max_value_bytes: tuning.max_value_mb << 20,
             throttle: tuning.throttle,
             throttle_rows: tuning.batch_size as u64,
-            writes_empty_file: !context.export.skip_empty,
+            writes_empty_file: !ledger.state().planned.skip_empty,
         },
         options: ParquetOptions {
             compression: context.export.compression,
@@ -375,14 +429,7 @@ fn read(
             ("rivet.schema_fingerprint".to_owned(), schema.fingerprint().to_string()),
         ],
     };
-    match read_slices(context, ledger, &reading, &at.session) {
-        Err(error) if error.retry() == Retry::NewSnapshot && may_open_another(context, ledger) => {
-            context.warn(ledger, "snapshot_lost", format!("{}; the rest is read in a new one", error.what()))?;
-            *holder = Some(open_snapshot(context, ledger)?);
-            Ok(())
-        }
-        outcome => outcome,
-    }
+    read_slices(context, ledger, &reading, &at.session)
 }
 
 /// Rows per batch: as configured, or unbounded where bytes decide.
@@ -392,10 +439,6 @@ fn batch_rows(export: &ExportConfig) -> usize {
 
 fn export_counts_rows(export: &ExportConfig) -> bool {
     export.tuning.batch_size_memory_mb.is_none()
-}
-
-fn may_open_another(context: &ExportContext<'_>, ledger: &Ledger) -> bool {
-    (ledger.state().snapshots.len() as u32) <= context.export.tuning.max_retries + ledger.state().invocation
 }
 
 fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {

@@ -77,6 +77,11 @@ impl Ledger {
         &self.journal
     }
 
+    /// Whether the export has no later run.
+    pub fn is_last(&self) -> bool {
+        self.journal.last_run() == Some(self.run)
+    }
+
     /// Gives the journal back, for the next run of the export.
     pub fn into_journal(self) -> Journal {
         self.journal
@@ -85,6 +90,8 @@ impl Ledger {
     /// Writes `status.json`, for those who look at a live run.
     pub fn write_status(&mut self) {
         self.status_written = Some(Instant::now());
+        // The parts are in the journal; a long list of them would be copied twice a second.
+        let parts = std::mem::take(&mut self.summary.manifest_parts);
         let status = serde_json::json!({
             "pid": std::process::id(),
             "updated_ms": wall_ms(),
@@ -96,6 +103,7 @@ impl Ledger {
             "rows_fetched": self.summary.journal.happened().rows_fetched,
             "summary": self.summary,
         });
+        self.summary.manifest_parts = parts;
         // A convenience beside the journal: a run does not fail because nobody can watch it.
         let _ = self.journal.write_status(&status);
     }

@@ -28,6 +28,7 @@ use crate::run::ids::{Fingerprint, RunOrdinal};
 use crate::run::state::Life;
 use crate::run::{Command, RunState, RunSummary};
 use notice::Notice;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -77,48 +78,57 @@ pub fn run(
     let one = |export: &ExportConfig, notices: Sender<Notice>| {
         let mut context = ExportContext::new(runtime.handle(), config, export, notices, stop, at_once);
         context.validate = request.validate;
-        run_export(&context, request)
+        let panicked = |_| {
+            failed_before_its_run(&export.name, Error::new(ErrorKind::Internal, "the export's own thread panicked"))
+        };
+        catch_unwind(AssertUnwindSafe(|| run_export(&context, request))).unwrap_or_else(panicked)
     };
     if at_once <= 1 {
         return config.exports.iter().map(|export| one(export, notices.clone())).collect();
     }
     let next = AtomicUsize::new(0);
+    let lane = || {
+        let mut done = vec![];
+        while let Some((i, export)) = {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            config.exports.get(i).map(|export| (i, export))
+        } {
+            done.push((i, one(export, notices.clone())));
+        }
+        done
+    };
     let mut reports: Vec<(usize, ExportReport)> = std::thread::scope(|scope| {
-        let lanes: Vec<_> = (0..at_once)
-            .map(|_| {
-                let (notices, next, one) = (notices.clone(), &next, &one);
-                scope.spawn(move || {
-                    let mut done = vec![];
-                    while let Some(export) = {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        config.exports.get(i).map(|export| (i, export))
-                    } {
-                        done.push((export.0, one(export.1, notices.clone())));
-                    }
-                    done
-                })
-            })
-            .collect();
-        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_default()).collect()
+        // This thread is a lane too: however few threads the system gives, every export gets its turn.
+        let spawn = |_| std::thread::Builder::new().name("rivet-export".to_owned()).spawn_scoped(scope, lane).ok();
+        let lanes: Vec<_> = (1..at_once).filter_map(spawn).collect();
+        let mut reports = lane();
+        for lane in lanes {
+            // A lane catches the panics of its exports, so it has nothing left to panic with.
+            reports.extend(lane.join().unwrap_or_default());
+        }
+        reports
     });
     reports.sort_by_key(|(i, _)| *i);
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
+/// The report of an export for which no run came to be.
+fn failed_before_its_run(export: &str, error: Error) -> ExportReport {
+    let error = Some(error.at(format_args!("export \"{export}\"")));
+    ExportReport { export: export.to_owned(), summary: None, error, was_complete: false }
+}
+
 /// One export: resumes its unfinished run, or plans a new one.
 fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport {
     let name = context.export.name.clone();
-    let failed = |error: Error| ExportReport {
-        export: name.clone(),
-        summary: None,
-        error: Some(error.at(format_args!("export \"{name}\""))),
-        was_complete: false,
-    };
+    let failed = |error: Error| failed_before_its_run(&name, error);
     if context.stop.is_requested() {
         return failed(stop::interrupted());
     }
-    let ledger =
-        open_journal(&context.config.state_dir, &name, "").and_then(|journal| begin(context, journal, request));
+    let ledger = open_journal(&context.config.state_dir, &name, "").and_then(|journal| {
+        context.tell_of_recovery(&journal);
+        begin(context, journal, request)
+    });
     match ledger {
         Ok((ledger, resumed)) => finish(context, ledger, resumed),
         Err(error) => failed(error),
@@ -155,12 +165,16 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     };
     let mut ledger = Ledger::reopen(journal, last, context.clock)?;
     if ledger.state().is_unfinished() {
-        if !request.fresh {
-            refuse_another_definition(ledger.state(), context.export)?;
-            return Ok((ledger, true));
-        }
-        let reason = "a new run was started with --fresh".to_owned();
-        ledger.record(Command::Abandon { reason })?;
+        let changed = refuse_another_definition(ledger.state(), context.export).err();
+        let has_parts = ledger.state().parts().next().is_some();
+        let reason = match changed {
+            _ if request.fresh => "a new run was started with --fresh",
+            None => return Ok((ledger, true)),
+            // Nothing was delivered that the new definition could contradict.
+            Some(_) if !has_parts => "its definition changed before anything was delivered",
+            Some(refusal) => return Err(refusal),
+        };
+        ledger.record(Command::Abandon { reason: reason.to_owned() })?;
     }
     let journal = ledger.into_journal();
     let previous = previous_schema(&journal)?;
@@ -252,7 +266,7 @@ pub fn resume(
         let what = format!("the configuration {} has no export \"{export}\"", config.path.display());
         return failed(Error::new(ErrorKind::ConfigUnknownExport, what));
     };
-    let context = ExportContext::new(runtime.handle(), config, export_config, notices.clone(), stop, 1);
+    let mut context = ExportContext::new(runtime.handle(), config, export_config, notices.clone(), stop, 1);
     let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| {
         context.tell_of_recovery(&journal);
         reopen(journal, run_id, context.clock)
@@ -262,8 +276,11 @@ pub fn resume(
         Err(error) => return failed(error),
     };
     match refuse_to_go_on(&mut ledger, export_config, force) {
-        Ok(true) => finish(&context, ledger, true),
-        Ok(false) => ExportReport {
+        Ok(GoOn::Yes { forced }) => {
+            context.forced = forced;
+            finish(&context, ledger, true)
+        }
+        Ok(GoOn::NothingLeft) => ExportReport {
             export: export.to_owned(),
             summary: Some(ledger.summary().clone()),
             error: None,
@@ -298,25 +315,33 @@ fn reopen(journal: Journal, run_id: &str, clock: clock::Clock) -> Result<Ledger>
     Err(Error::new(ErrorKind::RunUnknown, format!("the journal does not know {run_id}")))
 }
 
-/// Whether there is something to go on with: `false` for a run that is complete and whose output is as it was.
-fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> Result<bool> {
+enum GoOn {
+    /// `forced`: what --force bypassed.
+    Yes { forced: Option<String> },
+    /// The run is complete, and its output is as it was.
+    NothingLeft,
+}
+
+fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> Result<GoOn> {
     let run_id = ledger.summary().run_id.clone();
     match ledger.state().life {
         Life::Abandoned => Err(Error::new(ErrorKind::RunSuperseded, format!("{run_id} was abandoned for a later run"))),
-        Life::Closed(Outcome::Skipped) => Ok(false),
+        Life::Closed(Outcome::Skipped) => Ok(GoOn::NothingLeft),
         Life::Closed(_) => match check_complete(ledger) {
-            Ok(()) => Ok(false),
-            Err(error) if force => {
+            Ok(()) => Ok(GoOn::NothingLeft),
+            Err(error) if force && ledger.is_last() => {
                 refuse_another_definition(ledger.state(), export)?;
-                // The damage is what the resume mends; it is named again, file by file, when it is.
-                drop(error);
-                Ok(true)
+                Ok(GoOn::Yes { forced: Some(error.what().to_owned()) })
+            }
+            Err(error) if force => {
+                let what = format!("{}; only the export's latest run can be mended", error.what());
+                Err(Error::new(ErrorKind::RunSuperseded, what))
             }
             Err(error) => Err(error),
         },
         _ => {
             refuse_another_definition(ledger.state(), export)?;
-            Ok(true)
+            Ok(GoOn::Yes { forced: None })
         }
     }
 }
@@ -325,7 +350,12 @@ fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> R
 /// [`ErrorKind::DestinationMismatch`] when the output of a complete run is not what its manifest says.
 pub fn check_complete(ledger: &Ledger) -> Result<()> {
     let planned = &ledger.state().planned;
-    let report = crate::verify::validate::validate(Path::new(&planned.prefix), crate::verify::validate::Depth::Size)?;
+    let prefix = Path::new(&planned.prefix);
+    if !prefix.is_dir() {
+        let what = format!("{} is complete, but its output is gone: {}", planned.run_id, prefix.display());
+        return Err(Error::new(ErrorKind::DestinationMismatch, what));
+    }
+    let report = crate::verify::validate::validate(prefix, crate::verify::validate::Depth::Size)?;
     match report.findings.first() {
         None if report.passed => Ok(()),
         finding => {

@@ -140,14 +140,18 @@ pub fn read_slices(
     let (receipts, inbox) = mpsc::channel();
     let watcher = watch_for_stop(context, reading, &receipts);
     let outcome = std::thread::scope(|scope| {
-        let desks = (0..workers)
-            .map(|_| {
+        let desks: Vec<Sender<Assignment>> = (0..workers)
+            .map_while(|_| {
                 let (desk, assignments) = mpsc::channel();
                 let receipts = receipts.clone();
-                scope.spawn(move || worker::work(reading, &assignments, &receipts));
-                desk
+                let work = move || worker::work(reading, &assignments, &receipts);
+                std::thread::Builder::new().name("rivet-worker".to_owned()).spawn_scoped(scope, work).ok().map(|_| desk)
             })
             .collect();
+        if desks.is_empty() {
+            return Err(Error::new(ErrorKind::Internal, "the system gives no thread to a worker"));
+        }
+        let workers = desks.len();
         let coordinator = Coordinator {
             context,
             ledger,

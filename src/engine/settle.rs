@@ -22,7 +22,7 @@ use crate::manifest::read::{MANIFEST, SUCCESS};
 use crate::run::Command;
 use crate::run::event::PartFacts;
 use crate::run::ids::SliceNo;
-use crate::run::state::{SliceState, SliceStatus};
+use crate::run::state::{SliceState, SliceStatus, Stage};
 use std::collections::HashSet;
 
 /// Adopts the files of slices whose worker died, or releases the slices.
@@ -110,6 +110,27 @@ pub fn check_parts(context: &ExportContext<'_>, ledger: &mut Ledger, destination
         }
     }
     Ok(())
+}
+
+/// Checks the marks of a run that had its manifest already. Where a part will be read again, `_SUCCESS` is taken away
+/// before anything that it vouches for is touched; where a mark is gone or says something else, both are written again.
+///
+/// # Errors
+/// The destination or the journal failed.
+pub fn check_marks(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
+    let Some(manifest) = ledger.state().manifest else { return Ok(()) };
+    if ledger.state().stage == Stage::Reading {
+        return destination.retract_success();
+    }
+    let (manifest_stands, success_stands) = destination.vouches_for(manifest)?;
+    if manifest_stands && (success_stands || ledger.state().stage == Stage::Manifested) {
+        return Ok(());
+    }
+    let message = "manifest.json or _SUCCESS was removed or changed after the run wrote it; both are written again";
+    context.warn(ledger, "marks_rewritten", message.to_owned())?;
+    destination.retract_success()?;
+    tidy(context, ledger, destination)?;
+    super::deliver::write_manifest(ledger, destination)
 }
 
 /// Moves files that the journal knows nothing of aside, and removes our own leftovers.

@@ -15,6 +15,7 @@ use crate::source::postgres::decode::{DecodeColumn, Decoder};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::{fault, snapshot, sql};
 use arrow::array::RecordBatch;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Instant;
@@ -30,10 +31,14 @@ pub fn work(reading: &Reading<'_>, assignments: &Receiver<Assignment>, receipts:
     let mut seat: Option<Seat> = None;
     while let Ok(assignment) = assignments.recv() {
         let (worker, slice, attempt) = (assignment.worker, assignment.plan.slice, assignment.attempt);
-        let outcome = take_seat(reading, &assignment, seat.take()).and_then(|taken| {
-            read_slice(reading, &taken.session, &assignment, receipts)?;
+        let (at_hand, assigned) = (seat.take(), &assignment);
+        // A panic in a decoder or a codec ends the attempt and not the coordinator's wait for it.
+        let outcome = catch_unwind(AssertUnwindSafe(move || {
+            let taken = take_seat(reading, assigned, at_hand)?;
+            read_slice(reading, &taken.session, assigned, receipts)?;
             Ok(taken)
-        });
+        }))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, format!("slice {slice}: its worker panicked"))));
         let receipt = match outcome {
             Ok(taken) => {
                 seat = Some(taken);

@@ -4,9 +4,9 @@ use super::model::{
     Consistency, JournalHead, Manifest, ManifestDestination, ManifestSnapshot, ManifestSource, VERSION,
 };
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::journal::RunJournal;
 use crate::run::{RunState, RunSummary};
 use crate::time::rfc3339;
+use std::collections::HashMap;
 
 /// Builds the manifest of a run that is read to its end. The same folds always give the same manifest, which is how a
 /// replay proves that the one on disk came from this journal.
@@ -20,14 +20,10 @@ pub fn of_run(state: &RunState, summary: &RunSummary) -> Result<Manifest> {
 
     let planned = &state.planned;
     let mut parts = summary.manifest_parts.clone();
-    parts.sort_by_key(|part| state.parts().position(|live| live.path == part.path));
-    let named = |snapshot: u32| parts.iter().any(|part| part.snapshot == snapshot);
-    let newest = state.snapshots.last().map(|opened| opened.snapshot.0);
-    // A run without parts still was read in a snapshot: its last one.
-    let snapshots = state
-        .snapshots
-        .iter()
-        .filter(|opened| named(opened.snapshot.0) || (parts.is_empty() && Some(opened.snapshot.0) == newest));
+    let order: HashMap<&str, usize> = state.parts().enumerate().map(|(i, part)| (part.path.as_str(), i)).collect();
+    parts.sort_by_key(|part| order.get(part.path.as_str()).copied());
+    let read = summary.journal.snapshots_read();
+    let snapshots = state.snapshots.iter().filter(|opened| read.contains(&opened.snapshot.0));
     let snapshots = snapshots.map(|opened| ManifestSnapshot {
         snapshot: opened.snapshot.0,
         id: opened.id.clone(),
@@ -60,7 +56,7 @@ pub fn of_run(state: &RunState, summary: &RunSummary) -> Result<Manifest> {
         schema,
         row_count: state.rows(),
         part_count: parts.len() as u64,
-        consistency: Consistency { kind: RunJournal::consistency(&parts).to_owned(), snapshots: snapshots.collect() },
+        consistency: Consistency { kind: journal.consistency().to_owned(), snapshots: snapshots.collect() },
         journal: JournalHead { seq: journal.head_seq(), hash: journal.head_hash() },
         parts,
     })

@@ -284,13 +284,14 @@ fn difference(why: &str, before: Option<&Schema>, now: &Schema) -> String {
 /// slices have no meaning in another snapshot.
 fn open_snapshot(state: &RunState, opened: OpenedSnapshot) -> Vec<Event> {
     let mut events = vec![];
-    let has_parts = state.parts().next().is_some();
+    // A slice may be complete without a part: it had no rows, as of its snapshot.
+    let has_work = state.slices.iter().any(|slice| slice.status == SliceStatus::Complete || !slice.parts.is_empty());
     let split_is_lost = state.split.as_ref().is_some_and(|split| !split.survives_its_snapshot());
     let reason = if state.snapshots.is_empty() {
         None
     } else if split_is_lost {
         Some("page ranges are only valid inside the snapshot they were planned in")
-    } else if state.planned.restart_on_resume && has_parts {
+    } else if state.planned.restart_on_resume && has_work {
         Some("`consistency: restart` starts over rather than mix two snapshots")
     } else {
         None
@@ -299,7 +300,7 @@ fn open_snapshot(state: &RunState, opened: OpenedSnapshot) -> Vec<Event> {
         events.extend(state.parts().map(|part| superseded(part, reason)));
         events.push(Event::WorkRestarted(WorkRestarted { reason: reason.to_owned() }));
         events.push(warning("restarted", format!("the table is read from the start: {reason}")));
-    } else if has_parts {
+    } else if has_work {
         let message = "the rest of the rows is read in a new snapshot; each part names the one it was read in";
         events.push(warning("mixed_snapshots", message.to_owned()));
     }

@@ -7,7 +7,7 @@ use super::plan::{Bounds, Split};
 use super::schema::Schema;
 use serde::Serialize;
 use serde::ser::SerializeStruct;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Warnings beyond this many are counted, not kept.
 const MAX_WARNINGS: usize = 1000;
@@ -88,6 +88,8 @@ pub struct RunJournal {
     /// Of this one, so far.
     current_us: u64,
     bounds: BTreeMap<u32, Bounds>,
+    /// In which snapshot each slice was last begun.
+    slice_snapshots: BTreeMap<u32, u32>,
     schema: Schema,
     sums: BTreeMap<(u32, u32), Vec<u64>>,
     sealed: BTreeMap<(u32, u32), Sealed>,
@@ -160,10 +162,14 @@ impl RunJournal {
         ((self.earlier_us + self.current_us) / 1000) as i64
     }
 
-    /// `snapshot` when every part that counts was read in one, else `mixed`.
-    pub fn consistency(parts: &[crate::manifest::model::ManifestPart]) -> &'static str {
-        let mixed = parts.windows(2).any(|pair| pair[0].snapshot != pair[1].snapshot);
-        if mixed { "mixed" } else { "snapshot" }
+    /// The snapshots that slices were read in. A slice without rows counts too: that it had none is true of its snapshot.
+    pub fn snapshots_read(&self) -> BTreeSet<u32> {
+        self.slice_snapshots.values().copied().collect()
+    }
+
+    /// `snapshot` when every slice was read in one, else `mixed`.
+    pub fn consistency(&self) -> &'static str {
+        if self.snapshots_read().len() > 1 { "mixed" } else { "snapshot" }
     }
 
     pub(super) fn sealed(&self, slice: u32, file: FileNo) -> Option<&Sealed> {
@@ -208,11 +214,15 @@ impl RunJournal {
                 self.planned.estimated_rows = chosen.estimated_rows;
                 self.planned.reason.clone_from(&chosen.reason);
                 self.bounds.clear();
+                self.slice_snapshots.clear();
             }
             Event::SlicesPlanned(planned) => {
                 self.bounds.extend(planned.slices.iter().map(|slice| (slice.slice.0, slice.bounds.clone())));
             }
-            Event::SliceStarted(started) => self.forget_files(started.slice),
+            Event::SliceStarted(started) => {
+                self.slice_snapshots.insert(started.slice.0, started.snapshot.0);
+                self.forget_files(started.slice);
+            }
             Event::BatchFetched(batch) => {
                 self.happened.rows_fetched += batch.rows;
                 self.happened.bytes_fetched += batch.bytes;
@@ -246,6 +256,7 @@ impl RunJournal {
             Event::WorkRestarted(_) => {
                 self.planned.split = None;
                 self.bounds.clear();
+                self.slice_snapshots.clear();
             }
             Event::WarningNoted(warning) => {
                 if self.degraded.warnings.len() < MAX_WARNINGS {

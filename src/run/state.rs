@@ -15,7 +15,7 @@
 //! stage       event (only while live)               becomes
 //! ──────────  ────────────────────────────────────  ──────────
 //! reading     manifest_written                      manifested  every slice is complete, and the sums agree
-//! manifested  manifest_written                      manifested  written again by a resume
+//! manifested, published  manifest_written           manifested  written again by a resume that found it gone
 //! manifested  published                             published
 //! published   validated                             published
 //! any         part_superseded, part_quarantined     reading     when the part counted
@@ -43,6 +43,9 @@ use super::plan::{SlicePlan, Split};
 use super::schema::Schema;
 use std::collections::BTreeMap;
 use std::fmt;
+
+/// Flags of [`RunPlanned::fold_flags`] that this fold understands: none yet.
+const KNOWN_FLAGS: u32 = 0;
 
 /// An event that cannot follow from where the run stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,13 +139,22 @@ pub struct SliceState {
     pub attempts: Attempt,
     /// Failures since this invocation began, which is what a retry limit counts.
     pub failures: u32,
+    /// The snapshot of the last attempt.
+    pub snapshot: Option<SnapshotNo>,
     /// Files of the current attempt.
     pub parts: BTreeMap<FileNo, Part>,
 }
 
 impl SliceState {
     fn new(plan: SlicePlan) -> Self {
-        SliceState { plan, status: SliceStatus::Pending, attempts: Attempt(0), failures: 0, parts: BTreeMap::new() }
+        SliceState {
+            plan,
+            status: SliceStatus::Pending,
+            attempts: Attempt(0),
+            failures: 0,
+            snapshot: None,
+            parts: BTreeMap::new(),
+        }
     }
 
     /// Rows of the sealed files.
@@ -242,6 +254,9 @@ impl RunState {
         match event {
             Event::RunPlanned(planned) => {
                 require(self.life == Life::None, || "a run is planned once".into())?;
+                require(planned.fold_flags & !KNOWN_FLAGS == 0, || {
+                    format!("a later rivet wrote it, under fold flags {:#x}", planned.fold_flags)
+                })?;
                 self.planned = (**planned).clone();
                 self.life = Life::Planned;
             }
@@ -340,7 +355,6 @@ impl RunState {
                 self.stage = Stage::Reading;
             }
             Event::ManifestWritten(written) => {
-                require(self.stage != Stage::Published, || "it is published already".into())?;
                 require(self.is_read(), || "not every slice is complete".into())?;
                 let (rows, parts) = (self.rows(), self.parts().count() as u64);
                 require((written.rows, u64::from(written.parts)) == (rows, parts), || {
@@ -409,6 +423,7 @@ impl RunState {
                 require(slice.parts.is_empty(), || "its earlier parts still count".into())?;
                 slice.status = SliceStatus::Running(started.attempt);
                 slice.attempts = started.attempt;
+                slice.snapshot = Some(started.snapshot);
             }
             Event::BatchFetched(batch) => {
                 slice_mut(&mut self.slices, batch.slice)?.require_running(batch.attempt)?;

@@ -57,6 +57,10 @@ pub fn replay(records: &[Recorded], summary: &RunSummary, parts: bool) -> Result
     let prefix = Path::new(&summary.journal.planned().run.prefix);
     let written = records.iter().rev().find(|recorded| matches!(recorded.event, Event::ManifestWritten(_)));
     let is_published = records.iter().any(|recorded| matches!(recorded.event, Event::Published(_)));
+    let is_gone = parts && is_published && !prefix.is_dir();
+    if let (true, Some(written)) = (is_gone, written) {
+        return divergence(Compared::Parts, Some(at(written, format!("{} is not there", prefix.display()))));
+    }
     let Some(written) = written.filter(|_| is_published && prefix.is_dir()) else {
         return divergence(Compared::Events, None);
     };

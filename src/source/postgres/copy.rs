@@ -272,10 +272,17 @@ impl CopyStream {
 pub struct Stopper(Arc<Pipe>);
 
 impl Stopper {
-    /// The stream ends with `error`, unless it has ended already. Chunks that wait are not handed out any more.
+    /// The stream ends with `error`, unless it has ended already. Chunks that wait are not handed out any more then.
     pub fn stop(self, error: Error) {
-        lock(&self.0.state).chunks.clear();
-        self.0.end(Err(error));
+        {
+            let mut state = lock(&self.0.state);
+            if state.outcome.is_some() {
+                return;
+            }
+            state.chunks.clear();
+            state.outcome = Some(Err(error));
+        }
+        self.0.arrived.notify_one();
         self.0.given_up.notify_one();
     }
 }

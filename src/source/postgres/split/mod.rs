@@ -146,6 +146,19 @@ pub async fn hold(client: &Client, described: &Described) -> Result<()> {
     held(client, described).await.map(drop)
 }
 
+/// [`hold`], and the proof that the plan's ranges still rise: a collation that changed since orders the same values
+/// differently, and ranges that were disjoint overlap.
+///
+/// # Errors
+/// As [`hold`] and [`plan`].
+pub async fn carry_on(client: &Client, described: &Described, split: &Split, slices: &[SlicePlan]) -> Result<()> {
+    hold(client, described).await?;
+    match split {
+        Split::Key { columns, .. } => assert_rising(client, described, columns, slices).await,
+        Split::Whole | Split::Pages { .. } => Ok(()),
+    }
+}
+
 /// Locks what will be read until the transaction ends, and asks the planner how many rows it expects.
 ///
 /// TRUNCATE and rewrites of a table are not bound by snapshots: a session that comes to the table afterwards finds it
