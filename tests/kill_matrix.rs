@@ -5,7 +5,7 @@
 //!
 //! The flat matrices take every one of these passages: a run is killed there, or meets an error there, and is resumed. The
 //! nested one does not take every combination: its first kill is at every fifth passage, and at each depth below that the
-//! resume is killed at one passage, another for each first kill and depth, so that they spread over the whole run.
+//! resume is killed at one passage, another for each first kill and depth, spread over the first two thirds of the list.
 //!
 //! The rows are compared with what the probe run delivered, which DuckDB and pyarrow have compared with the server.
 
