@@ -129,12 +129,12 @@ error_kinds! {
     JournalForeign = "RIVET_JOURNAL_FOREIGN", Protected, Never, "Choose another `state_dir`; this directory is not a journal of rivet.";
     JournalNewer = "RIVET_JOURNAL_NEWER", Protected, Never, "Use the version of rivet that wrote it, or a later one.";
     /// Acknowledged events are missing from the end of the log.
-    JournalTruncated = "RIVET_JOURNAL_TRUNCATED", Protected, Never, "Restore the journal from a backup, or start anew with another `state_dir`.";
-    JournalCorrupt = "RIVET_JOURNAL_CORRUPT", Protected, Never, "Restore the journal from a backup, or start anew with another `state_dir`.";
+    JournalTruncated = "RIVET_JOURNAL_TRUNCATED", Protected, Never, "Restore the journal from a backup; without one, `rivet journal repair --accept-loss` copies it and gives up what is lost.";
+    JournalCorrupt = "RIVET_JOURNAL_CORRUPT", Protected, Never, "Restore the journal from a backup; without one, `rivet journal repair --accept-loss` copies it and gives up what is lost.";
     /// Log and head witness belong to different histories.
     JournalForked = "RIVET_JOURNAL_FORKED", Protected, Never, "Directories were mixed or copied while in use; restore one whole copy.";
     JournalHeadless = "RIVET_JOURNAL_HEADLESS", Protected, Never, "Restore `head`, or check the log with `rivet journal verify --trust-log`.";
-    JournalUnopenable = "RIVET_JOURNAL_UNOPENABLE", Protected, Never, "Restore the journal from a backup, or start anew with another `state_dir`.";
+    JournalUnopenable = "RIVET_JOURNAL_UNOPENABLE", Protected, Never, "Restore the journal from a backup; without one, `rivet journal repair --accept-loss` keeps what can still be read, or start anew with another `state_dir`.";
     JournalUnwritable = "RIVET_JOURNAL_UNWRITABLE", Unavailable, Never, "Check permissions and free space of the state directory, then run again.";
     /// The journal saw an I/O error; nothing after it may be trusted to be on disk.
     JournalIo = "RIVET_JOURNAL_IO", Unavailable, Never, "Check free space and health of the disk under the state directory, then resume the run.";

@@ -302,7 +302,7 @@ fn the_example_in_the_documentation_of_checksums_prints_the_checksum_of_the_part
             source_type: "bigint".into(),
         }],
     };
-    let file = std::fs::File::create(dir.path().join("part-000000-000.parquet")).unwrap();
+    let file = std::fs::File::create(dir.path().join("part-00000-0.parquet")).unwrap();
     let mut encoder = PartEncoder::new(file, &schema, &ParquetOptions::default(), vec![]).unwrap();
     encoder.write(&RecordBatch::try_from_iter([("id", Arc::new(ids) as ArrayRef)]).unwrap()).unwrap();
     let (_, part) = encoder.finish().unwrap();

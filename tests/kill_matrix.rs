@@ -2,14 +2,19 @@
 //!
 //! A probe run writes down every passage of every failpoint: before and after each append to the journal, between its
 //! insert, flush, sync and head, around each step of a part's life, and at the end's manifest, `_SUCCESS` and pointer.
-//! For each passage a run is killed there, and resumed. Nothing is sampled. The rows are compared with what the probe run
-//! delivered, which DuckDB and pyarrow have compared with the server.
+//!
+//! The flat matrices take every one of these passages: a run is killed there, or meets an error there, and is resumed. The
+//! nested one does not take every combination: its first kill is at every fifth passage, and at each depth below that the
+//! resume is killed at one passage, another for each first kill and depth, spread over the first two thirds of the list.
+//!
+//! The rows are compared with what the probe run delivered, which DuckDB and pyarrow have compared with the server.
 
 #![cfg(feature = "failpoints")]
 
 mod support;
 
 use serde_json::Value;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -154,9 +159,14 @@ fn caught(point: &str, body: impl FnOnce()) -> Result<(), String> {
     })
 }
 
+/// A line of figures that an ordinary run of the tests shows too, because what is written here is not captured.
+fn tell(line: &str) {
+    writeln!(std::io::stderr(), "{line}").expect("standard error takes a line");
+}
+
 #[track_caller]
 fn report(what: &str, points: usize, killed: usize, wrong: &[String]) {
-    println!("{what}: {points} points, {killed} killed there, {} differences", wrong.len());
+    tell(&format!("{what}: {points} points, {killed} reached, {} differences", wrong.len()));
     assert!(wrong.is_empty(), "{what}: {} of {points} points went wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(
         killed * 10 >= points * 9,
@@ -235,7 +245,7 @@ fn kills_during_the_resume_and_during_the_resume_of_that_converge_too() {
         })
     });
     let kills = kills.into_inner();
-    println!("nested: {} first points, {kills} kills in all, {} differences", firsts.len(), wrong.len());
+    tell(&format!("nested: {} first points, {kills} kills in all, {} differences", firsts.len(), wrong.len()));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert!(kills > firsts.len() * 3 / 2, "only {kills} kills over {} first points: hardly any nested", firsts.len());
 }
