@@ -1,6 +1,6 @@
 //! The shell around the core: asks [`crate::run::next`] what is left, performs it, journals the receipt, asks again.
 //!
-//! There is one loop ([`export::drive`]) for a new run and for a resumed one; what differs is only where the fold of the
+//! There is one loop (`export::work`) for a new run and for a resumed one; what differs is only where the fold of the
 //! journal says they stand.
 
 pub mod clock;
