@@ -296,8 +296,14 @@ fn a_finished_run_is_not_changed_by_a_resume() {
 
 #[test]
 fn rows_that_change_between_the_kill_and_the_resume_are_labelled_or_read_again() {
-    for (policy, kind) in [("", "mixed"), ("\nconsistency: restart", "snapshot")] {
+    // Page ranges mean nothing in another snapshot: without a key everything is read again, whatever the policy.
+    for (policy, has_key, kind) in
+        [("", true, "mixed"), ("\nconsistency: restart", true, "snapshot"), ("", false, "snapshot")]
+    {
         let database = database("between");
+        if !has_key {
+            database.execute("ALTER TABLE t DROP CONSTRAINT t_pkey; ANALYZE t");
+        }
         let lines = format!("{SLICED}{policy}");
         let scratch = Scratch::in_memory(&database, &[export("orders", &lines)]);
         let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.dir_synced@2=kill");

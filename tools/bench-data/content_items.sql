@@ -20,9 +20,6 @@ CREATE TABLE content_items (
     updated_at   timestamp
 );
 
-CREATE TEMPORARY TABLE words ON COMMIT DROP AS
-SELECT left(md5('w' || n), 2 + n % 9) AS word FROM generate_series(1, 4000) AS n;
-
 INSERT INTO content_items
 SELECT g, md5('item ' || g)::uuid,
        initcap(convert_from(substring(pool FROM a1 FOR 20 + a2 % 60), 'UTF8')),
@@ -45,13 +42,16 @@ SELECT g, md5('item ' || g)::uuid,
        CASE WHEN a6 % 5 > 0 THEN TIMESTAMP '2024-01-01' + a6 * INTERVAL '13 seconds' END
 FROM (
     SELECT g, pool, 100 + floor(random() * 100)::int AS l1, 100 + floor(random() * 100)::int AS l2,
-           1 + floor(random() * 2000000)::int AS a1, 1 + floor(random() * 2000000)::int AS a2,
-           1 + floor(random() * 2000000)::int AS a3, 1 + floor(random() * 2000000)::int AS a4,
-           1 + floor(random() * 2000000)::int AS a5, 1 + floor(random() * 2000000)::int AS a6,
-           1 + floor(random() * 2000000)::int AS a7, 1 + floor(random() * 2000000)::int AS a8,
-           1 + floor(random() * 2000000)::int AS a9, 1 + floor(random() * 2000000)::int AS a10
+           1 + floor(random() * 60000000)::int AS a1, 1 + floor(random() * 60000000)::int AS a2,
+           1 + floor(random() * 60000000)::int AS a3, 1 + floor(random() * 60000000)::int AS a4,
+           1 + floor(random() * 60000000)::int AS a5, 1 + floor(random() * 60000000)::int AS a6,
+           1 + floor(random() * 60000000)::int AS a7, 1 + floor(random() * 60000000)::int AS a8,
+           1 + floor(random() * 60000000)::int AS a9, 1 + floor(random() * 60000000)::int AS a10
+    -- The pool is far larger than the window of a compressor, so that pieces cut out of it twice look like new text.
     FROM (SELECT convert_to(string_agg(word, ' '), 'UTF8') AS pool
-          FROM (SELECT word FROM generate_series(1, 90) AS r, words ORDER BY random()) AS shuffled OFFSET 0) AS p,
+          FROM (SELECT left(md5('w' || n), 2 + n % 9) AS word
+                FROM (SELECT floor(random() * 4000)::int AS n FROM generate_series(1, 10000000) OFFSET 0) AS picked) AS drawn
+          OFFSET 0) AS p,
          generate_series(1, 1000000) AS g
     OFFSET 0
 ) AS drawn;
