@@ -1,6 +1,6 @@
 //! Two independent readers, pyarrow and DuckDB, see in our files what was put into them.
 //!
-//! `RIVET_TEST_PYTHON` names a Python that has both.
+//! `RIVET_TEST_PYTHON`, or the environment that `tools/setup` makes, is a Python that has both.
 
 use arrow::array::*;
 use arrow::buffer::{NullBuffer, OffsetBuffer};
@@ -45,9 +45,14 @@ fn write_with(cases: &[Case], path: &std::path::Path, options: &ParquetOptions) 
     encoder.finish().unwrap();
 }
 
-fn python() -> String {
-    std::env::var("RIVET_TEST_PYTHON")
-        .expect("RIVET_TEST_PYTHON names a Python that has duckdb and pyarrow; these tests need both readers")
+/// `RIVET_TEST_PYTHON`, or the environment that `tools/setup` makes.
+fn python() -> std::path::PathBuf {
+    if let Some(python) = std::env::var_os("RIVET_TEST_PYTHON") {
+        return python.into();
+    }
+    let python = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-venv").join("bin/python");
+    assert!(python.exists(), "{} is not there; tools/setup makes it, with duckdb and pyarrow", python.display());
+    python
 }
 
 fn read_back(path: &std::path::Path) -> Value {
