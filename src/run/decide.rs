@@ -75,7 +75,6 @@ pub enum Command {
         path: String,
         reason: String,
     },
-    /// The snapshot cannot be used any more; what was read in it is kept or set aside by policy.
     RecordManifest {
         fingerprint: Fingerprint,
         bytes: u64,
