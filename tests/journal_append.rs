@@ -148,6 +148,35 @@ fn the_costs_count_what_was_appended() {
 }
 
 #[test]
+fn events_of_one_append_share_a_flush_and_stand_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let run = journal.begin_run();
+    assert_eq!(journal.append_all(run, vec![], stamp(1)).unwrap(), []);
+    let mut written = journal.append_all(run, vec![batch(1), commit(2), batch(3)], stamp(1)).unwrap();
+    assert_eq!(journal.acknowledged(), EventSeq(3), "what follows the durable one in its append is flushed with it");
+    written.extend(journal.append_all(run, vec![batch(4), batch(5)], stamp(2)).unwrap());
+    assert_eq!(journal.acknowledged(), EventSeq(3));
+    written.extend(journal.append_all(journal.begin_run(), vec![commit(6), commit(7)], stamp(3)).unwrap());
+    let costs = journal.costs();
+    assert_eq!((costs.durable_appends, costs.buffered_appends), (2, 4));
+    drop(journal);
+    let journal = open(dir.path());
+    assert_eq!(everything(&journal), written);
+    assert_eq!((journal.runs()[0].last, journal.runs()[1].first), (EventSeq(5), EventSeq(6)));
+}
+
+#[test]
+fn an_event_that_does_not_fit_keeps_those_of_its_append_out_too() {
+    let mut journal = Journal::in_memory();
+    let long = Event::WarningNoted(WarningNoted { code: "long".into(), message: "x".repeat(5000) });
+    let refused = journal.append_all(RunOrdinal(1), vec![commit(1), long], stamp(1)).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::JournalEventTooLarge);
+    assert_eq!((journal.head(), journal.runs()), (None, &[][..]));
+    append_all(&mut journal, [commit(1)]);
+}
+
+#[test]
 fn a_status_is_replaced_as_a_whole() {
     let dir = tempfile::tempdir().unwrap();
     let journal = open(dir.path());

@@ -36,12 +36,14 @@ fn child() {
         let _ = std::io::stdin().read_line(&mut String::new());
         return;
     }
-    let events: u64 = role.strip_prefix("append ").unwrap().parse().unwrap();
+    let appends = role.strip_prefix("append ").unwrap();
+    let (appends, at_once) = appends.split_once(" of ").unwrap_or((appends, "1"));
+    let (appends, at_once): (u64, u64) = (appends.parse().unwrap(), at_once.parse().unwrap());
     let run = journal.last_run().unwrap_or_else(|| journal.begin_run());
-    for _ in 0..events {
+    for _ in 0..appends {
         let n = journal.head().map_or(1, |(seq, _)| seq.0 + 1);
-        match journal.append(run, event(n), stamp(n)) {
-            Ok(_) if journal.acknowledged().0 == n => say(format!("ack {n}")),
+        match journal.append_all(run, (n..n + at_once).map(event).collect(), stamp(n)) {
+            Ok(_) if journal.acknowledged().0 >= n => say(format!("ack {}", journal.acknowledged())),
             Ok(_) => {}
             Err(error) => say(format!("error {n} {}", error.code())),
         }
@@ -99,7 +101,7 @@ fn whatever_was_acknowledged_survives_kills_at_any_time() {
     let mut acknowledged = 0;
     let mut grown = 0;
     for round in 0..30 {
-        let mut child = spawn("append 1000000", dir.path(), &[]);
+        let mut child = spawn(&format!("append 1000000 of {}", 1 + round % 3), dir.path(), &[]);
         let mut wanted = random.u32(0..40);
         let (said, _) = listen(&mut child, |line| {
             wanted = wanted.saturating_sub(u32::from(line.starts_with("ack")));
@@ -146,6 +148,24 @@ fn a_kill_at_every_point_of_every_append_loses_nothing_acknowledged() {
             let (said, _) = listen(&mut spawn("append 8", dir.path(), &[]), |_| false);
             assert!(said.iter().all(|line| line.starts_with("ack") || line == "opened"), "{what}: {said:?}");
             recovered(dir.path(), last_ack(&said), &what);
+        }
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_kill_within_an_append_of_several_events_keeps_a_beginning_of_them() {
+    // The second append of six begins with event 7; 8 and 12 are durable.
+    for passage in 7..=12 {
+        for point in [format!("journal.append.before@{passage}"), format!("journal.append.after@{passage}")] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut child = spawn("append 3 of 6", dir.path(), &[("RIVET_FAILPOINTS", &format!("{point}=kill"))]);
+            let (said, status) = listen(&mut child, |_| false);
+            assert!(!status.success(), "{point}: {said:?}");
+            assert_eq!(last_ack(&said), 6, "{point}");
+            let records = recovered(dir.path(), 6, &point);
+            let whole = point.starts_with("journal.append.after");
+            assert!(records.len() <= 12 && (records.len() == 12 || !whole), "{point}: {}", records.len());
         }
     }
 }

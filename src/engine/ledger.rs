@@ -2,8 +2,8 @@
 
 use super::clock::{Clock, wall_ms};
 use crate::error::Result;
-use crate::journal::Journal;
-use crate::run::event::Recorded;
+use crate::journal::{Journal, Stamp};
+use crate::run::event::{Event, Recorded};
 use crate::run::ids::{ChainHash, EventSeq, RunOrdinal};
 use crate::run::{Command, RunState, RunSummary, decide};
 use std::time::{Duration, Instant};
@@ -39,24 +39,42 @@ impl Ledger {
         Ok(Ledger { journal, run, state, summary, clock, status_written: None })
     }
 
-    /// Decides, appends, applies. When this returns, what the command reports is as durable as its events have to be.
+    /// [`Ledger::record_all`] of one command.
+    pub fn record(&mut self, command: Command) -> Result<()> {
+        self.record_all([command])
+    }
+
+    /// Decides, appends, applies. When this returns, what the commands report is as durable as its events have to be; all
+    /// of their events share one flush.
     ///
     /// An event is applied to the state before it is appended, because applying is what finds it illegal, and an illegal
     /// event must never reach the disk. When the append fails the journal refuses everything after it, so a state that
-    /// is one event ahead has no consequences.
+    /// is ahead of it has no consequences.
     ///
     /// # Errors
-    /// The command is refused, or the journal failed.
-    pub fn record(&mut self, command: Command) -> Result<()> {
+    /// A command is refused: those before it are recorded, those after it are not. Or the journal failed.
+    pub fn record_all(&mut self, commands: impl IntoIterator<Item = Command>) -> Result<()> {
+        let stamp = self.clock.stamp();
+        let mut events = vec![];
+        let decided = commands.into_iter().try_for_each(|command| self.propose(command, stamp, &mut events));
+        if !events.is_empty() {
+            for recorded in self.journal.append_all(self.run, events, stamp)? {
+                self.summary.apply(&recorded);
+            }
+            self.follow_with_status();
+        }
+        decided
+    }
+
+    /// Adds what follows from `command` to the events that are to be appended, and to the state.
+    fn propose(&mut self, command: Command, stamp: Stamp, events: &mut Vec<Event>) -> Result<()> {
+        let next = self.journal.head().map_or(EventSeq(1), |(seq, _)| seq.next());
+        let (wall_ms, mono_us) = (stamp.wall_ms, stamp.mono_us);
         for event in decide(&self.state, command)? {
-            let stamp = self.clock.stamp();
-            let seq = self.journal.head().map_or(EventSeq(1), |(seq, _)| seq.next());
-            let (wall_ms, mono_us) = (stamp.wall_ms, stamp.mono_us);
+            let seq = EventSeq(next.0 + events.len() as u64);
             let proposed = Recorded { run: self.run, seq, wall_ms, mono_us, hash: ChainHash::GENESIS, event };
             self.state.apply(&proposed)?;
-            let recorded = self.journal.append(self.run, proposed.event, stamp)?;
-            self.summary.apply(&recorded);
-            self.follow_with_status();
+            events.push(proposed.event);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::run::event::PartFacts;
 use crate::run::ids::{Attempt, FileNo, SliceNo, SnapshotNo};
 use crate::run::plan::{SlicePlan, Split};
 use crate::run::schema::Schema;
+use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::Described;
 use crate::source::postgres::session::{Session, SessionSettings};
@@ -86,17 +87,20 @@ pub enum Receipt {
         checksums: Vec<u64>,
         acknowledge: Acknowledge,
     },
-    /// A sealed file is durable under its final name.
+    /// A sealed file is durable under its final name, and the slice goes on with another.
     Stored {
         slice: SliceNo,
         file: FileNo,
         attempt: Attempt,
         acknowledge: Acknowledge,
     },
-    /// The stream ended well, and every file is stored. `rows` is the server's count.
+    /// The stream ended well, every file is stored, and the worker is free. `last_file` still wants its receipt; a slice
+    /// without rows may have none. `rows` is the server's count.
     Drained {
+        worker: usize,
         slice: SliceNo,
         attempt: Attempt,
+        last_file: Option<FileNo>,
         rows: u64,
         took: Duration,
     },
@@ -109,10 +113,6 @@ pub enum Receipt {
         slice: SliceNo,
         attempt: Attempt,
         error: Error,
-    },
-    /// The worker is free.
-    Idle {
-        worker: usize,
     },
     StopRequested,
 }
@@ -219,9 +219,7 @@ impl Coordinator<'_, '_> {
                     return Ok(());
                 }
             }
-            if self.failed.is_none() {
-                self.hand_out(&pending)?;
-            }
+            self.hand_out()?;
             match self.wait(&inbox) {
                 Some(receipt) => self.take(receipt)?,
                 None => continue,
@@ -229,33 +227,43 @@ impl Coordinator<'_, '_> {
         }
     }
 
-    /// Gives pending slices that are not waiting for a retry to idle workers.
-    fn hand_out(&mut self, pending: &[SliceNo]) -> Result<()> {
-        let now = Instant::now();
-        for &slice in pending {
-            if self.waiting.get(&slice).is_some_and(|until| *until > now) {
-                continue;
-            }
-            let Some(worker) = self.idle.pop() else { return Ok(()) };
-            self.waiting.remove(&slice);
+    /// Gives pending slices that are due to idle workers.
+    fn hand_out(&mut self) -> Result<()> {
+        while let (Some(slice), Some(worker)) = (self.next_due(), self.idle.last().copied()) {
             self.ledger.record(Command::StartSlice { slice })?;
-            let state = self.ledger.state();
-            let (Some(of), Some(opened)) = (state.slice(slice), state.snapshots.last()) else {
-                return Err(Error::new(ErrorKind::Internal, format!("slice {slice} vanished while it was started")));
-            };
-            let assignment = Assignment {
-                worker,
-                plan: of.plan.clone(),
-                attempt: of.attempts,
-                snapshot: opened.snapshot,
-                snapshot_id: opened.id.clone(),
-                lent_session: self.lent.clone(),
-            };
-            if self.desks[worker].send(assignment).is_err() {
-                return Err(Error::new(ErrorKind::Internal, format!("worker {worker} ended early")));
-            }
+            self.idle.pop();
+            self.assign(worker, slice)?;
         }
         Ok(())
+    }
+
+    /// A pending slice that is not waiting for its retry. None once something failed.
+    fn next_due(&self) -> Option<SliceNo> {
+        if self.failed.is_some() {
+            return None;
+        }
+        let now = Instant::now();
+        let is_due = |slice: &SliceNo| self.waiting.get(slice).is_none_or(|until| *until <= now);
+        self.ledger.state().slices_in(|status| status == SliceStatus::Pending).find(is_due)
+    }
+
+    /// Sends a slice that was started to its worker.
+    fn assign(&mut self, worker: usize, slice: SliceNo) -> Result<()> {
+        self.waiting.remove(&slice);
+        let state = self.ledger.state();
+        let (Some(of), Some(opened)) = (state.slice(slice), state.snapshots.last()) else {
+            return Err(Error::new(ErrorKind::Internal, format!("slice {slice} vanished while it was started")));
+        };
+        let assignment = Assignment {
+            worker,
+            plan: of.plan.clone(),
+            attempt: of.attempts,
+            snapshot: opened.snapshot,
+            snapshot_id: opened.id.clone(),
+            lent_session: self.lent.clone(),
+        };
+        let sent = self.desks[worker].send(assignment);
+        sent.map_err(|_| Error::new(ErrorKind::Internal, format!("worker {worker} ended early")))
     }
 
     /// The next receipt, or `None` when a retry became due first.
@@ -285,29 +293,45 @@ impl Coordinator<'_, '_> {
             Receipt::Stored { slice, file, attempt, acknowledge } => {
                 self.ledger.record(Command::CommitPart { slice, file, attempt, adopted: false })?;
                 let _ = acknowledge.send(());
-                if let Some(part) = self.ledger.summary().manifest_parts.last() {
-                    let (path, rows, bytes) = (part.path.clone(), part.rows, part.size_bytes);
-                    self.context.notify(Notice::Part { export: export.clone(), path, rows, bytes });
-                }
+                self.tell_of_part();
             }
-            Receipt::Drained { slice, attempt, rows, took } => {
+            Receipt::Drained { worker, slice, attempt, last_file, rows, took } => {
                 let (took_ms, rss_mb) = (took.as_millis() as u64, super::memory::peak_rss_mb());
-                self.ledger.record(Command::CompleteSlice { slice, attempt, rows, took_ms, rss_mb })?;
+                // One flush for the slice's end and the next one's beginning: nothing depends on the one alone.
+                let next = self.next_due();
+                let receipt = last_file.map(|file| Command::CommitPart { slice, file, attempt, adopted: false });
+                let completed = Command::CompleteSlice { slice, attempt, rows, took_ms, rss_mb };
+                let started = next.map(|slice| Command::StartSlice { slice });
+                self.ledger.record_all(receipt.into_iter().chain([completed]).chain(started))?;
                 self.fetched.remove(&slice);
-                self.context.notify(Notice::SliceDone { export: export.clone(), slice: slice.0 });
+                if last_file.is_some() {
+                    self.tell_of_part();
+                }
+                self.context.notify(Notice::SliceDone { export: self.context.export.name.clone(), slice: slice.0 });
+                match next {
+                    Some(next) => self.assign(worker, next)?,
+                    None => self.idle.push(worker),
+                }
             }
             Receipt::Warning { code, message } => self.context.warn(self.ledger, code, message)?,
             Receipt::Failed { worker, slice, attempt, error } => {
                 self.idle.push(worker);
                 self.take_failure(slice, attempt, error)?;
             }
-            Receipt::Idle { worker } => self.idle.push(worker),
             Receipt::StopRequested => {
                 self.failed.get_or_insert_with(interrupted);
                 self.context.notify(Notice::Stopping { export: export.clone() });
             }
         }
         Ok(())
+    }
+
+    /// Tells of the part that was committed last.
+    fn tell_of_part(&self) {
+        if let Some(part) = self.ledger.summary().manifest_parts.last() {
+            let (export, path) = (self.context.export.name.clone(), part.path.clone());
+            self.context.notify(Notice::Part { export, path, rows: part.rows, bytes: part.size_bytes });
+        }
     }
 
     fn take_failure(&mut self, slice: SliceNo, attempt: Attempt, error: Error) -> Result<()> {

@@ -26,7 +26,7 @@ struct Seat {
     snapshot: SnapshotNo,
 }
 
-/// Works on assignments until there are no more.
+/// Works on assignments until there are no more. Each ends in [`Receipt::Drained`] or [`Receipt::Failed`].
 pub fn work(reading: &Reading<'_>, assignments: &Receiver<Assignment>, receipts: &Sender<Receipt>) {
     let mut seat: Option<Seat> = None;
     while let Ok(assignment) = assignments.recv() {
@@ -35,14 +35,14 @@ pub fn work(reading: &Reading<'_>, assignments: &Receiver<Assignment>, receipts:
         // A panic in a decoder or a codec ends the attempt and not the coordinator's wait for it.
         let outcome = catch_unwind(AssertUnwindSafe(move || {
             let taken = take_seat(reading, assigned, at_hand)?;
-            read_slice(reading, &taken.session, assigned, receipts)?;
-            Ok(taken)
+            let drained = read_slice(reading, &taken.session, assigned, receipts)?;
+            Ok((taken, drained))
         }))
         .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, format!("slice {slice}: its worker panicked"))));
         let receipt = match outcome {
-            Ok(taken) => {
+            Ok((taken, drained)) => {
                 seat = Some(taken);
-                Receipt::Idle { worker }
+                drained
             }
             // The session is dropped with whatever state the failure left it in; the next attempt opens its own.
             Err(error) => Receipt::Failed { worker, slice, attempt, error },
@@ -84,14 +84,15 @@ fn unless_stopped<T>(reading: &Reading<'_>, work: impl Future<Output = Result<T>
     })
 }
 
+/// Reads a slice to its end, and says so.
 fn read_slice(
     reading: &Reading<'_>,
     session: &Session,
     assignment: &Assignment,
     receipts: &Sender<Receipt>,
-) -> Result<()> {
+) -> Result<Receipt> {
     let started = Instant::now();
-    let (slice, attempt) = (assignment.plan.slice, assignment.attempt);
+    let (worker, slice, attempt) = (assignment.worker, assignment.plan.slice, assignment.attempt);
     let place = |error: Error| error.at(format_args!("slice {slice}"));
     let statement = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
     let settings = sql::slice_settings(reading.split);
@@ -125,9 +126,8 @@ fn read_slice(
     }
     report_special_values(&decoder, reading, receipts);
     let writes_empty = matches!(reading.split, crate::run::plan::Split::Whole) && reading.limits.writes_empty_file;
-    files.finish(counted, writes_empty)?;
-    let took = started.elapsed();
-    report(receipts, Receipt::Drained { slice, attempt, rows: counted, took })
+    let last_file = files.finish(counted, writes_empty)?;
+    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, took: started.elapsed() })
 }
 
 fn decode_columns(reading: &Reading<'_>) -> Vec<DecodeColumn> {
@@ -192,8 +192,11 @@ impl Files<'_> {
         let rows = batch.num_rows() as u64;
         let Assignment { attempt, plan, .. } = self.assignment;
         report(self.receipts, Receipt::Batch { slice: plan.slice, attempt: *attempt, rows, bytes })?;
-        if self.open.as_ref().is_some_and(|open| open.encoder.encoded_bytes() >= self.reading.limits.part_bytes) {
-            self.close(None)?;
+        if self.open.as_ref().is_some_and(|open| open.encoder.encoded_bytes() >= self.reading.limits.part_bytes)
+            && let Some(file) = self.close(None)?
+        {
+            let (slice, attempt) = (plan.slice, *attempt);
+            self.await_durable(|acknowledge| Receipt::Stored { slice, file, attempt, acknowledge })?;
         }
         let mut open = match self.open.take() {
             Some(open) => open,
@@ -217,20 +220,17 @@ impl Files<'_> {
         Ok(OpenFile { name, encoder })
     }
 
-    /// Closes the last file. `slice_rows` is the server's count of the whole slice.
-    fn finish(mut self, slice_rows: u64, writes_empty: bool) -> Result<()> {
-        if self.open.is_none() {
-            if !writes_empty {
-                return Ok(());
-            }
+    /// Closes the last file, whose receipt is the slice's. `slice_rows` is the server's count of the whole slice.
+    fn finish(mut self, slice_rows: u64, writes_empty: bool) -> Result<Option<FileNo>> {
+        if self.open.is_none() && writes_empty {
             self.open = Some(self.create()?);
         }
         self.close(Some(slice_rows))
     }
 
-    /// Encoder's footer → sync → durable announcement → final name → durable receipt.
-    fn close(&mut self, slice_rows: Option<u64>) -> Result<()> {
-        let Some(OpenFile { name, encoder }) = self.open.take() else { return Ok(()) };
+    /// Encoder's footer → sync → durable announcement → final name. The file's receipt is what is left to do.
+    fn close(&mut self, slice_rows: Option<u64>) -> Result<Option<FileNo>> {
+        let Some(OpenFile { name, encoder }) = self.open.take() else { return Ok(None) };
         let written = encoder.rows();
         let (file, encoded) = encoder.finish()?;
         if encoded.rows != written {
@@ -253,9 +253,8 @@ impl Files<'_> {
         let checksums = encoded.column_checksums;
         self.await_durable(|acknowledge| Receipt::Sealed { facts, checksums, acknowledge })?;
         sealed.publish()?;
-        self.await_durable(|acknowledge| Receipt::Stored { slice, file, attempt, acknowledge })?;
         self.next = file.next();
-        Ok(())
+        Ok(Some(file))
     }
 
     fn await_durable(&self, receipt: impl FnOnce(Acknowledge) -> Receipt) -> Result<()> {

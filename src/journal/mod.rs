@@ -195,12 +195,19 @@ impl Journal {
         self.meter.costs()
     }
 
-    /// Appends an event to the last run, or to the one that [`Journal::begin_run`] named. A durable event is on the
-    /// medium, with everything before it, when this returns.
+    /// [`Journal::append_all`] of one event.
+    pub fn append(&mut self, run: RunOrdinal, event: Event, stamp: Stamp) -> Result<Recorded> {
+        let mut recorded = self.append_all(run, vec![event], stamp)?;
+        recorded.pop().ok_or_else(|| Error::new(ErrorKind::Internal, "an event was appended and not returned"))
+    }
+
+    /// Appends events, in order, to the last run, or to the one that [`Journal::begin_run`] named. When this returns, the
+    /// last durable event among them is on the medium, with everything before it: they share one flush. A crash before
+    /// that keeps a beginning of them, so each has to be a fact whether or not those after it are kept.
     ///
     /// # Errors
     /// `JournalEventTooLarge` leaves the journal as it was. `JournalIo` and `JournalForked` end its life.
-    pub fn append(&mut self, run: RunOrdinal, event: Event, stamp: Stamp) -> Result<Recorded> {
+    pub fn append_all(&mut self, run: RunOrdinal, events: Vec<Event>, stamp: Stamp) -> Result<Vec<Recorded>> {
         let began = Instant::now();
         if let Some(poison) = &self.poison {
             return Err(Error::new(ErrorKind::JournalIo, format!("the journal takes no more events since {poison}")));
@@ -211,15 +218,13 @@ impl Journal {
                 format!("an event was to be appended to run {run}, which is not the last"),
             ));
         }
-        let (recorded, value) = self.seal(run, event, stamp)?;
-        let durability = recorded.event.durability();
-        if let Err(broken) = self.write(&recorded, &value, durability) {
-            return Err(self.poisoned(broken, recorded.seq));
+        let sealed = self.seal_all(run, events, stamp)?;
+        let first = sealed.first().map_or(self.tip.seq.next(), |(recorded, _)| recorded.seq);
+        if let Err(broken) = self.write_all(&sealed) {
+            return Err(self.poisoned(broken, first));
         }
-        match durability {
-            Durability::Durable => self.meter.note_durable(began.elapsed()),
-            Durability::Buffered => self.meter.note_buffered(began.elapsed()),
-        }
+        let recorded: Vec<Recorded> = sealed.into_iter().map(|(recorded, _)| recorded).collect();
+        self.meter.note(&recorded, began.elapsed());
         Ok(recorded)
     }
 
@@ -248,50 +253,34 @@ impl Journal {
         })
     }
 
-    /// The event with its place, and the bytes that say so.
-    fn seal(&self, run: RunOrdinal, event: Event, stamp: Stamp) -> Result<(Recorded, Vec<u8>)> {
-        let previous = self.tip;
-        let seq = previous.seq.next();
-        let Stamp { wall_ms, mono_us } = stamp;
-        let payload = wire::encode(&event).map_err(|wire::TooLarge| too_large(&event, None))?;
-        if payload.bytes.len() > envelope::MAX_PAYLOAD {
-            return Err(too_large(&event, Some(payload.bytes.len())));
-        }
-        // What cannot be read back must not be written: it would make the whole journal unreadable.
-        if wire::decode(payload.kind, payload.version, &payload.bytes).as_ref() != Ok(&event) {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                format!("event {} does not survive its encoding", event.name()),
-            ));
-        }
-        let header = Header {
-            kind: payload.kind,
-            version: payload.version,
-            run,
-            seq,
-            wall_ms,
-            mono_us,
-            previous: previous.hash,
-        };
-        let (value, hash) = envelope::seal(&header, &payload.bytes);
-        Ok((Recorded { run, seq, wall_ms, mono_us, hash, event }, value))
+    /// The events with their places, and the bytes that say so.
+    fn seal_all(&self, run: RunOrdinal, events: Vec<Event>, stamp: Stamp) -> Result<Vec<(Recorded, Vec<u8>)>> {
+        let mut previous = self.tip;
+        let sealed = events.into_iter().map(|event| {
+            let (recorded, value) = seal(previous, run, event, stamp)?;
+            previous = Mark { seq: recorded.seq, hash: recorded.hash };
+            Ok((recorded, value))
+        });
+        sealed.collect()
     }
 
-    fn write(&mut self, recorded: &Recorded, value: &[u8], durability: Durability) -> Result<(), Broken> {
-        failpoint::hit("journal.append.before")?;
-        let key = Key::new(recorded.run, recorded.seq);
-        if !self.store.insert_if_absent(key, value)? {
-            return Err(Broken::Taken);
+    fn write_all(&mut self, sealed: &[(Recorded, Vec<u8>)]) -> Result<(), Broken> {
+        let (Some((first, _)), Some((last, _))) = (sealed.first(), sealed.last()) else { return Ok(()) };
+        for (recorded, value) in sealed {
+            failpoint::hit("journal.append.before")?;
+            if !self.store.insert_if_absent(Key::new(recorded.run, recorded.seq), value)? {
+                return Err(Broken::Taken);
+            }
         }
-        let mark = Mark { seq: recorded.seq, hash: recorded.hash };
-        if durability == Durability::Durable {
+        let mark = Mark { seq: last.seq, hash: last.hash };
+        if sealed.iter().any(|(recorded, _)| recorded.event.durability() == Durability::Durable) {
             self.acknowledge(mark)?;
         }
-        failpoint::hit("journal.append.after")?;
+        sealed.iter().try_for_each(|_| failpoint::hit("journal.append.after"))?;
         self.tip = mark;
-        match self.runs.last_mut().filter(|extent| extent.run == recorded.run) {
-            Some(extent) => extent.last = mark.seq,
-            None => self.runs.push(RunExtent { run: recorded.run, first: mark.seq, last: mark.seq }),
+        match self.runs.last_mut().filter(|extent| extent.run == last.run) {
+            Some(extent) => extent.last = last.seq,
+            None => self.runs.push(RunExtent { run: last.run, first: first.seq, last: last.seq }),
         }
         Ok(())
     }
@@ -323,6 +312,24 @@ impl Journal {
         self.poison = Some(format!("this happened: {}", error.what()));
         error
     }
+}
+
+/// The event with its place after `previous`, and the bytes that say so.
+fn seal(previous: Mark, run: RunOrdinal, event: Event, stamp: Stamp) -> Result<(Recorded, Vec<u8>)> {
+    let seq = previous.seq.next();
+    let Stamp { wall_ms, mono_us } = stamp;
+    let payload = wire::encode(&event).map_err(|wire::TooLarge| too_large(&event, None))?;
+    if payload.bytes.len() > envelope::MAX_PAYLOAD {
+        return Err(too_large(&event, Some(payload.bytes.len())));
+    }
+    // What cannot be read back must not be written: it would make the whole journal unreadable.
+    if wire::decode(payload.kind, payload.version, &payload.bytes).as_ref() != Ok(&event) {
+        return Err(Error::new(ErrorKind::Internal, format!("event {} does not survive its encoding", event.name())));
+    }
+    let header =
+        Header { kind: payload.kind, version: payload.version, run, seq, wall_ms, mono_us, previous: previous.hash };
+    let (value, hash) = envelope::seal(&header, &payload.bytes);
+    Ok((Recorded { run, seq, wall_ms, mono_us, hash, event }, value))
 }
 
 /// Why an append ends the journal's life.
