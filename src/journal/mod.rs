@@ -314,14 +314,27 @@ impl Journal {
     }
 }
 
+/// Whether the event fits in an envelope.
+///
+/// # Errors
+/// `JournalEventTooLarge`.
+pub fn check_size(event: &Event) -> Result<()> {
+    payload(event).map(drop)
+}
+
+fn payload(event: &Event) -> Result<wire::Payload> {
+    let payload = wire::encode(event).map_err(|wire::TooLarge| too_large(event, None))?;
+    if payload.bytes.len() > envelope::MAX_PAYLOAD {
+        return Err(too_large(event, Some(payload.bytes.len())));
+    }
+    Ok(payload)
+}
+
 /// The event with its place after `previous`, and the bytes that say so.
 fn seal(previous: Mark, run: RunOrdinal, event: Event, stamp: Stamp) -> Result<(Recorded, Vec<u8>)> {
     let seq = previous.seq.next();
     let Stamp { wall_ms, mono_us } = stamp;
-    let payload = wire::encode(&event).map_err(|wire::TooLarge| too_large(&event, None))?;
-    if payload.bytes.len() > envelope::MAX_PAYLOAD {
-        return Err(too_large(&event, Some(payload.bytes.len())));
-    }
+    let payload = payload(&event)?;
     // What cannot be read back must not be written: it would make the whole journal unreadable.
     if wire::decode(payload.kind, payload.version, &payload.bytes).as_ref() != Ok(&event) {
         return Err(Error::new(ErrorKind::Internal, format!("event {} does not survive its encoding", event.name())));

@@ -13,8 +13,7 @@ use crate::error::{Error, ErrorKind, Retry};
 /// and types are counted in bytes.
 const EVENT_PAYLOAD_BYTES: usize = 3 * 1024;
 
-/// The longest pause before a retry.
-const MAX_RETRY_DELAY_MS: u64 = 60_000;
+const LONGEST_RETRY_PAUSE_MS: u64 = 60_000;
 
 /// A wish, or a receipt of something performed.
 #[derive(Debug, Clone)]
@@ -403,11 +402,19 @@ fn fail_slice(state: &RunState, failure: Failure) -> Result<Vec<Event>, Error> {
     let failed = SliceFailed { slice, attempt, code: class.code.to_owned(), message: clipped(message, 2048) };
     let mut events = vec![Event::SliceFailed(failed)];
     if class.retry != Retry::Never && of.failures < max_retries {
-        let ceiling = backoff_ms.saturating_mul(1 << of.failures.min(16)).min(MAX_RETRY_DELAY_MS);
-        let delay_ms = (ceiling as f64 * dice.clamp(0.0, 1.0)) as u64;
+        let delay_ms = retry_pause_ms(backoff_ms, of.failures, dice);
         events.push(Event::RetryScheduled(RetryScheduled { slice, attempt: attempt.next(), delay_ms }));
     }
     Ok(events)
+}
+
+/// Milliseconds to wait before the next try after `failures` earlier ones: exponential, capped at a minute, with full
+/// jitter. `dice` is between 0 and 1.
+///
+/// Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+pub fn retry_pause_ms(backoff_ms: u64, failures: u32, dice: f64) -> u64 {
+    let ceiling = backoff_ms.saturating_mul(1 << failures.min(16)).min(LONGEST_RETRY_PAUSE_MS);
+    (ceiling as f64 * dice.clamp(0.0, 1.0)) as u64
 }
 
 fn release_orphan(state: &RunState, slice: SliceNo, why: String) -> Result<Vec<Event>, Error> {

@@ -92,13 +92,19 @@ impl Session {
     /// Starts `sql`, one `COPY … TO STDOUT (FORMAT binary)`, and returns at once. What the server thinks of it is known from
     /// the first [`CopyStream::next_chunk`] on. A second COPY on the same session starts when the first is over.
     pub fn copy_out(&self, sql: &str) -> CopyStream {
+        self.copy_out_within(sql, self.settings.statement_timeout)
+    }
+
+    /// [`Session::copy_out`] under another statement timeout than the pinned one, which the caller has set on the server: by
+    /// it a statement that was late is told from one that was cancelled.
+    pub fn copy_out_within(&self, sql: &str, statement_timeout: Duration) -> CopyStream {
         let pipe = Arc::new(Pipe::new());
         let statement = Statement {
             sql: sql.to_owned(),
             client: self.client.clone(),
             address: self.address.clone(),
             diversion: self.diversion.clone(),
-            statement_timeout: self.settings.statement_timeout,
+            statement_timeout,
             outcome: Outcome(pipe.clone()),
         };
         let turn = self.turn.clone();
@@ -247,6 +253,11 @@ async fn pin_settings(client: &Client, settings: &SessionSettings) -> Result<Fac
         _ => None,
     });
     facts.ok_or_else(|| Error::new(ErrorKind::SourceProtocol, "the server does not tell its version"))
+}
+
+/// Sets another statement timeout than the one the session was pinned to.
+pub fn set_statement_timeout(limit: Duration) -> String {
+    format!("SET statement_timeout = {}", milliseconds(limit))
 }
 
 /// As the server's settings count: at least one where a limit is meant, because zero means none.
