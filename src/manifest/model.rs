@@ -34,8 +34,13 @@ pub struct ManifestSource {
     pub engine: String,
     /// `host:port/database`.
     pub location: String,
-    /// `schema.table`, or `query`.
+    /// As the configuration writes it: `schema.table`, `table`, or `query`.
     pub relation: String,
+    /// What that led to in the database. `None` for a query, and in manifests of a version that did not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<String>,
     pub mode: String,
     /// Only where the mode has a cursor.
     #[serde(default, skip_serializing_if = "Option::is_none")]

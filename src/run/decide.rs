@@ -5,6 +5,7 @@
 use super::event::*;
 use super::ids::{Attempt, FileNo, Fingerprint, SliceNo, SnapshotNo};
 use super::plan::{Bounds, SlicePlan, Split};
+use super::relation::{Relations, difference as difference_of_relations};
 use super::schema::Schema;
 use super::state::{Life, RunState, SliceStatus, Stage};
 use crate::error::{Error, ErrorKind, Retry};
@@ -25,6 +26,7 @@ pub enum Command {
         host: String,
         version: String,
     },
+    ResolveRelations(Relations),
     ResolveSchema(Schema),
     OpenSnapshot(OpenedSnapshot),
     ChooseSplit {
@@ -130,6 +132,7 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
         Command::Begin { pid, host, version } => {
             vec![Event::InvocationStarted(InvocationStarted { invocation: state.invocation + 1, pid, host, version })]
         }
+        Command::ResolveRelations(relations) => resolve_relations(state, relations)?,
         Command::ResolveSchema(schema) => resolve_schema(state, schema)?,
         Command::OpenSnapshot(opened) => open_snapshot(state, opened),
         Command::ChooseSplit { split, slices, estimated_rows, reason } => {
@@ -235,6 +238,19 @@ fn next_to_read(state: &RunState) -> Step {
     Step::Read { pending: state.slices_in(|status| status == SliceStatus::Pending).collect(), running }
 }
 
+/// Rows of two relations are never mixed, whatever name led to them.
+fn resolve_relations(state: &RunState, relations: Relations) -> Result<Vec<Event>, Error> {
+    let resolved = relations.resolved(EVENT_PAYLOAD_BYTES - 512);
+    let Some(known) = &state.relation else { return Ok(vec![Event::RelationResolved(resolved)]) };
+    let Some(differs) = difference_of_relations(known, &resolved) else { return Ok(vec![]) };
+    if state.has_work() {
+        let what = format!("run {} reads one source only: {differs}", state.planned.run_id);
+        let hint = "Let the name lead to the same relation again to resume, or start anew with `rivet run --fresh`.";
+        return Err(Error::new(ErrorKind::RunChanged, what).with_hint(hint));
+    }
+    Ok(vec![warning("relation_changed", differs), Event::RelationResolved(resolved)])
+}
+
 fn resolve_schema(state: &RunState, schema: Schema) -> Result<Vec<Event>, Error> {
     let fingerprint = schema.fingerprint();
     if state.schema_fingerprint.is_some_and(|known| known != fingerprint) {
@@ -283,8 +299,7 @@ fn difference(why: &str, before: Option<&Schema>, now: &Schema) -> String {
 /// slices have no meaning in another snapshot.
 fn open_snapshot(state: &RunState, opened: OpenedSnapshot) -> Vec<Event> {
     let mut events = vec![];
-    // A slice may be complete without a part: it had no rows, as of its snapshot.
-    let has_work = state.slices.iter().any(|slice| slice.status == SliceStatus::Complete || !slice.parts.is_empty());
+    let has_work = state.has_work();
     let split_is_lost = state.split.as_ref().is_some_and(|split| !split.survives_its_snapshot());
     let reason = if state.snapshots.is_empty() {
         None

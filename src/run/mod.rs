@@ -11,6 +11,7 @@ pub mod event;
 pub mod ids;
 pub mod journal;
 pub mod plan;
+pub mod relation;
 pub mod schema;
 pub mod state;
 pub mod summary;
