@@ -10,6 +10,7 @@ pub mod decide;
 pub mod event;
 pub mod ids;
 pub mod journal;
+pub mod part;
 pub mod plan;
 pub mod relation;
 pub mod schema;
