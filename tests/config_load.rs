@@ -304,6 +304,25 @@ fn destinations_are_resolved_once_and_stay_inside() {
     assert_eq!(resolve("'\"{run_id}\"'", "o/{table}"), pair("o/_run_id_", "o/_run_id_/orders-01J"));
 }
 
+#[test]
+fn a_root_is_still_the_same_on_any_day_and_nowhere_else() {
+    let check = |template: &str, planned: &str| {
+        let text = format!("{SOURCE}{}", EXPORT.replace("path: out", &format!("path: \"{template}\"")));
+        let project = project().file("rivet.yaml", &text);
+        let planned = project.dir.path().join(planned);
+        let now = still_resolves_to(only(&project.load().unwrap()), "orders-01J", &planned);
+        now.map_err(|now| now.strip_prefix(project.dir.path()).unwrap().display().to_string())
+    };
+    assert_eq!(check("out", "out"), Ok(()));
+    assert_eq!(check("out/{run_id}", "out/orders-01J"), Ok(()));
+    assert_eq!(check("1999-12-31/{date}/x/{date}", "1999-12-31/2026-01-31/x/2026-01-31"), Ok(()));
+    assert_eq!(check("a{date}1", "a2026-01-311"), Ok(()));
+    assert_eq!(check("out/{date}", "out/yesterday"), Err("out/{date}".to_owned()));
+    assert_eq!(check("out/{date}", "elsewhere/2026-01-31"), Err("out/{date}".to_owned()));
+    assert_eq!(check("out/{run_id}", "out/orders-01K"), Err("out/orders-01J".to_owned()));
+    assert_eq!(check("out", "before/out"), Err("out".to_owned()));
+}
+
 /// Every change that changes rows or bytes, or where they go, changes the definition; nothing else does.
 #[test]
 fn the_definition_follows_what_comes_out() {

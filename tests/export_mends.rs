@@ -100,3 +100,69 @@ fn a_slice_without_rows_in_a_later_snapshot_makes_the_run_mixed() {
     assert_eq!(manifest["consistency"]["kind"], "mixed", "{manifest}");
     assert_eq!(manifest["consistency"]["snapshots"].as_array().map(Vec::len), Some(2));
 }
+
+/// A project in `one/` whose run was killed when a part counted.
+#[cfg(feature = "failpoints")]
+fn killed_in_one(database: &Database, path: &str) -> (Scratch, String) {
+    let scratch = Scratch::new();
+    fs::create_dir(scratch.path().join("one")).expect("a scratch directory can be written");
+    let export = export("rows", "table: t\nmode: chunked\nchunk_count: 3\ntuning: { parallel: 1 }");
+    let yaml = support::rivet::config(&database.url(), &[export.replace("path: ./out", &format!("path: '{path}'"))]);
+    scratch.write("one/rivet.yaml", yaml.as_bytes());
+    let rivet = support::rivet::Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@2=kill");
+    let killed = rivet.run(&["run", "-c", "one/rivet.yaml"]);
+    assert!(killed.killed(), "{killed}");
+    let run = run_id(&scratch.rivet(&["runs", "-c", "one/rivet.yaml", "--json"]).expect_exit(0).summaries()[0]);
+    (scratch, run)
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_project_that_was_moved_is_not_resumed_into_its_old_place() {
+    let database = numbers("moved");
+    let (scratch, run) = killed_in_one(&database, "./out/{date}/{table}");
+    let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
+    let before = files::tree(&one.join("out"));
+    fs::rename(&one, &two).expect("the project can be moved");
+    for arguments in [&["run", "-c", "two/rivet.yaml"][..], &["resume", &run, "-c", "two/rivet.yaml"]] {
+        let refused = scratch.rivet(arguments).expect_error(5, "RIVET_RUN_CHANGED");
+        let named = |place: &std::path::Path| place.join("out").display().to_string();
+        let _ = refused.expect_in_stderr(&named(&one)).expect_in_stderr(&named(&two)).expect_in_stderr("--fresh");
+    }
+    assert!(!one.exists(), "the old place was made again");
+    assert_eq!(files::tree(&two.join("out")), before, "parts of a run that was refused");
+
+    fs::rename(&two, &one).expect("the project can be moved back");
+    let resumed = scratch.rivet(&["resume", &run, "-c", "one/rivet.yaml", "--json"]).expect_exit(0).summary();
+    assert_eq!(resumed["total_rows"], 9000);
+    let parts = |tree: Vec<String>| tree.into_iter().filter(|name| name.ends_with(".parquet")).collect::<Vec<_>>();
+    let (kept, delivered) = (parts(before), parts(files::tree(&one.join("out"))));
+    assert_eq!((kept.len(), delivered.len()), (1, 3), "{kept:?}, {delivered:?}");
+    assert!(delivered.contains(&kept[0]), "{kept:?}, {delivered:?}");
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn another_name_of_the_same_directory_is_the_same_place() {
+    let database = numbers("moved_link");
+    let (scratch, run) = killed_in_one(&database, "./out");
+    let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
+    fs::rename(&one, &two).expect("the project can be moved");
+    std::os::unix::fs::symlink(&two, &one).expect("a link can be made");
+    let resumed = scratch.rivet(&["resume", &run, "-c", "two/rivet.yaml", "--json"]).expect_exit(0).summary();
+    assert_eq!(resumed["total_rows"], 9000);
+    oracle::assert_same_rows(&database, "SELECT * FROM t", &two.join("out").join(&run));
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_moved_project_starts_anew_when_that_is_asked_for() {
+    let database = numbers("moved_fresh");
+    let (scratch, run) = killed_in_one(&database, "./out");
+    let (one, two) = (scratch.path().join("one"), scratch.path().join("two"));
+    fs::rename(&one, &two).expect("the project can be moved");
+    let fresh = scratch.rivet(&["run", "-c", "two/rivet.yaml", "--fresh", "--json"]).expect_exit(0).summary();
+    assert_ne!(run_id(&fresh), run);
+    assert!(!one.exists(), "the old place was made again");
+    oracle::assert_same_rows(&database, "SELECT * FROM t", &two.join("out").join(run_id(&fresh)));
+}

@@ -70,6 +70,25 @@ fn every_kind_has_the_bytes_it_always_had() {
 }
 
 #[test]
+fn relations_have_the_bytes_and_the_text_that_they_always_had() {
+    let mut text = String::new();
+    for event in relations_resolved() {
+        let payload = wire::encode(&event).unwrap();
+        assert_eq!((payload.kind, payload.version), (26, 1));
+        write!(text, "{} ", payload.kind).unwrap();
+        payload.bytes.iter().try_for_each(|byte| write!(text, "{byte:02x}")).unwrap();
+        writeln!(text, "\n{}", serde_json::to_string(&event).unwrap()).unwrap();
+        assert_eq!(wire::decode(26, 1, &payload.bytes).as_ref(), Ok(&event));
+        for length in 0..payload.bytes.len() {
+            assert_ne!(wire::decode(26, 1, &payload.bytes[..length]).as_ref(), Ok(&event));
+        }
+    }
+    compare("relation_resolved.txt", &text);
+    let read_back = text.lines().filter(|line| line.starts_with('{')).map(|line| serde_json::from_str(line).unwrap());
+    assert_eq!(read_back.collect::<Vec<Event>>(), relations_resolved());
+}
+
+#[test]
 fn a_journal_of_format_1_is_read_as_it_was_written() {
     let original = golden("orders");
     if regenerate() {

@@ -113,6 +113,8 @@ fn the_core_does_no_input_or_output_and_knows_no_clock_no_runtime_and_no_driver(
         "crate::encode",
         "crate::destination",
         "crate::engine",
+        "crate::manifest",
+        "crate::verify",
         "crate::journal",
         "crate::cli",
         "crate::config",
@@ -121,7 +123,12 @@ fn the_core_does_no_input_or_output_and_knows_no_clock_no_runtime_and_no_driver(
     let core = sources("src/run");
     assert!(core.len() >= 6, "the core lies in src/run");
     assert_none(findings(core, |_, line| {
-        banned.iter().find(|word| line.contains(**word)).map(|word| format!("the core names `{word}`"))
+        let named = banned.iter().find(|word| line.contains(**word)).map(|word| format!("the core names `{word}`"));
+        // Whatever folder comes later is not the core's either.
+        let mut folders =
+            line.split("crate::").skip(1).filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric()).next());
+        let foreign = folders.find(|name| !["run", "error", "Error", "ErrorKind"].contains(name));
+        named.or_else(|| foreign.map(|name| format!("the core names `crate::{name}`")))
     }));
 }
 

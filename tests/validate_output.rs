@@ -67,6 +67,8 @@ fn manifest(parts: Vec<ManifestPart>) -> Manifest {
             engine: "postgres".into(),
             location: "localhost:5432/shop".into(),
             relation: "public.orders".into(),
+            schema: Some("public".into()),
+            table: Some("orders".into()),
             mode: "full".into(),
             cursor: None,
         },

@@ -160,6 +160,17 @@ pub fn details(event: &Event) -> String {
             format!("{outcome} after {}{why}", figures::duration(Duration::from_millis(e.duration_ms)))
         }
         Event::RunAbandoned(e) => e.reason.clone(),
+        Event::RelationResolved(e) => {
+            let below = match (e.below.first(), e.relations) {
+                (None, _) => String::new(),
+                (Some(first), 1) => format!(", reads {first}"),
+                (Some(first), n) => format!(", reads {first} and {} more", n - 1),
+            };
+            match &e.named {
+                Some(named) => format!("{named}, number {}{below}", named.oid),
+                None => format!("query{below}"),
+            }
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use super::{Chunks, Compression, ExportConfig, Host, Selection, SourceConfig};
 use crate::run::ids::Fingerprint;
 use std::fmt::Write;
 
-/// `template` is the destination's path as configured, tokens unresolved: moving the project does not change it.
+/// `template` is the destination's path as configured, tokens unresolved: moving the project does not change it. Whether it
+/// still leads to the same place is [`super::still_resolves_to`]'s question.
 pub fn fingerprint(export: &ExportConfig, source: &SourceConfig, template: &str) -> Fingerprint {
     Fingerprint::of(canonical(export, source, template).as_bytes())
 }

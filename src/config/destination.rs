@@ -112,6 +112,31 @@ pub fn resolve_destination(export: &ExportConfig, run_id: &str, date: &str) -> (
     (root, prefix)
 }
 
+/// Whether a run that resolved its root to `root` would do so today, apart from the date: a project that was moved, or a
+/// relative path under another directory, leads elsewhere. Two names of one directory are the same.
+///
+/// # Errors
+/// The root as it would be resolved now.
+pub fn still_resolves_to(export: &ExportConfig, run_id: &str, root: &Path) -> Result<(), PathBuf> {
+    let planned = root.to_string_lossy();
+    let date = |at: &&[u8]| {
+        at.iter().enumerate().all(|(i, b)| if matches!(i, 4 | 7) { *b == b'-' } else { b.is_ascii_digit() })
+    };
+    let dates = planned.as_bytes().windows("2026-01-31".len()).filter(date);
+    let mut candidates = dates.filter_map(|date| std::str::from_utf8(date).ok()).chain(["{date}"]);
+    let now = |date: &str| resolve_destination(export, run_id, date).0;
+    if candidates.any(|date| now(date) == root || real(&now(date)) == real(root)) { Ok(()) } else { Err(now("{date}")) }
+}
+
+/// Without symbolic links, as far as there is anything.
+fn real(path: &Path) -> PathBuf {
+    let resolved = path.ancestors().find_map(|ancestor| {
+        let below = path.strip_prefix(ancestor).ok()?;
+        Some(ancestor.canonicalize().ok()?.join(below))
+    });
+    resolved.unwrap_or_else(|| path.to_owned())
+}
+
 /// A table's name as one component of a path, whatever characters the name holds.
 fn file_name(name: &str) -> String {
     let safe = |c: char| if c.is_alphanumeric() || matches!(c, '_' | '-' | '.') { c } else { '_' };

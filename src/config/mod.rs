@@ -16,7 +16,7 @@ mod tuning;
 mod url;
 mod yaml;
 
-pub use destination::resolve_destination;
+pub use destination::{resolve_destination, still_resolves_to};
 pub use model::*;
 pub use secret::Secret;
 

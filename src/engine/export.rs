@@ -19,7 +19,7 @@ use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
 use crate::source::postgres::session::{Session, SessionSettings};
-use crate::source::postgres::{snapshot, split};
+use crate::source::postgres::{identity, snapshot, split};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -338,16 +338,24 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
         }
     };
     let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
-    let warnings_before = ledger.summary().journal.degraded().warnings.len();
-    ledger.record(Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby }))?;
-    for (code, message) in ledger.summary().journal.degraded().warnings.iter().skip(warnings_before) {
-        context.notify(Notice::Warning {
-            export: context.export.name.clone(),
-            code: code.clone(),
-            message: message.clone(),
-        });
-    }
+    let opened = Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby });
+    record_aloud(context, ledger, [opened])?;
     Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None })
+}
+
+/// Records, and tells of the warnings that came of it.
+fn record_aloud(
+    context: &ExportContext<'_>,
+    ledger: &mut Ledger,
+    commands: impl IntoIterator<Item = Command>,
+) -> Result<()> {
+    let warnings_before = ledger.summary().journal.degraded().warnings.len();
+    let recorded = ledger.record_all(commands);
+    for (code, message) in ledger.summary().journal.degraded().warnings.iter().skip(warnings_before) {
+        let (export, code, message) = (context.export.name.clone(), code.clone(), message.clone());
+        context.notify(Notice::Warning { export, code, message });
+    }
+    recorded
 }
 
 fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
@@ -355,7 +363,10 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     let export = context.export;
     let described =
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
-    ledger.record(Command::ResolveSchema(described.schema()))?;
+    let relations = context.ask_server(identity::identify(holder.session.client(), &described))?;
+    // In this order: of another table it is of no interest that its columns are others.
+    let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema(described.schema())];
+    record_aloud(context, ledger, resolved)?;
     if described.relation.as_ref().is_some_and(|relation| relation.row_security) {
         let message = "row security is in force: only the rows that this role may see are exported".to_owned();
         context.warn(ledger, "row_security", message)?;

@@ -20,7 +20,7 @@ pub use memory::peak_rss_mb;
 pub use stop::Stop;
 pub use worker::part_name;
 
-use crate::config::{Config, ExportConfig, resolve_destination};
+use crate::config::{Config, ExportConfig, resolve_destination, still_resolves_to};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Holder, Journal};
 use crate::run::event::{Outcome, RunPlanned};
@@ -165,13 +165,13 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     };
     let mut ledger = Ledger::reopen(journal, last, context.clock)?;
     if ledger.state().is_unfinished() {
-        let changed = refuse_another_definition(ledger.state(), context.export).err();
+        let changed = refuse_another_run(ledger.state(), context.export).err();
         let has_parts = ledger.state().parts().next().is_some();
         let reason = match changed {
             _ if request.fresh => "a new run was started with --fresh",
             None => return Ok((ledger, true)),
             // Nothing was delivered that the new definition could contradict.
-            Some(_) if !has_parts => "its definition changed before anything was delivered",
+            Some(_) if !has_parts => "its definition or destination changed before anything was delivered",
             Some(refusal) => return Err(refusal),
         };
         ledger.record(Command::Abandon { reason: reason.to_owned() })?;
@@ -179,6 +179,17 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     let journal = ledger.into_journal();
     let previous = previous_schema(&journal)?;
     Ok((plan(context, journal, previous, request)?, false))
+}
+
+/// A run goes on under the definition that it was planned with, and where its files lie.
+fn refuse_another_run(state: &RunState, export: &ExportConfig) -> Result<()> {
+    refuse_another_definition(state, export)?;
+    let RunPlanned { run_id, root, .. } = &state.planned;
+    still_resolves_to(export, run_id, Path::new(root)).map_err(|now| {
+        let what = format!("run {run_id} delivers to {root}, and the configuration now says {}", now.display());
+        let hint = "Put the directory back where it was to resume, or start anew with `rivet run --fresh`.";
+        Error::new(ErrorKind::RunChanged, what).with_hint(hint)
+    })
 }
 
 fn refuse_another_definition(state: &RunState, export: &ExportConfig) -> Result<()> {
@@ -330,7 +341,7 @@ fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> R
         Life::Closed(_) => match check_complete(ledger) {
             Ok(()) => Ok(GoOn::NothingLeft),
             Err(error) if force && ledger.is_last() => {
-                refuse_another_definition(ledger.state(), export)?;
+                refuse_another_run(ledger.state(), export)?;
                 Ok(GoOn::Yes { forced: Some(error.what().to_owned()) })
             }
             Err(error) if force => {
@@ -340,7 +351,7 @@ fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> R
             Err(error) => Err(error),
         },
         _ => {
-            refuse_another_definition(ledger.state(), export)?;
+            refuse_another_run(ledger.state(), export)?;
             Ok(GoOn::Yes { forced: None })
         }
     }

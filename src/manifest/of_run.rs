@@ -32,6 +32,7 @@ pub fn of_run(state: &RunState, summary: &RunSummary) -> Result<Manifest> {
     });
     let schema = state.schema.clone().ok_or_else(|| Error::new(ErrorKind::Internal, "a manifest without a schema"))?;
     let journal = &summary.journal;
+    let named = state.relation.as_ref().and_then(|resolved| resolved.named.as_ref());
     Ok(Manifest {
         manifest_version: VERSION,
         run_id: planned.run_id.clone(),
@@ -43,6 +44,8 @@ pub fn of_run(state: &RunState, summary: &RunSummary) -> Result<Manifest> {
             engine: planned.engine.clone(),
             location: planned.source.clone(),
             relation: planned.relation.clone(),
+            schema: named.map(|relation| relation.schema.clone()),
+            table: named.map(|relation| relation.name.clone()),
             mode: planned.mode.clone(),
             cursor: None,
         },

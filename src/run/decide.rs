@@ -5,6 +5,7 @@
 use super::event::*;
 use super::ids::{Attempt, FileNo, Fingerprint, SliceNo, SnapshotNo};
 use super::plan::{Bounds, SlicePlan, Split};
+use super::relation::{Relations, difference as difference_of_relations};
 use super::schema::Schema;
 use super::state::{Life, RunState, SliceStatus, Stage};
 use crate::error::{Error, ErrorKind, Retry};
@@ -13,6 +14,16 @@ use crate::error::{Error, ErrorKind, Retry};
 /// and types are counted in bytes.
 const EVENT_PAYLOAD_BYTES: usize = 3 * 1024;
 
+/// A sentence for people, where an event holds other things too.
+const NOTE_BYTES: usize = 512;
+
+/// The path of a file that is not rivet's: one of rivet's own is never as long.
+const PATH_BYTES: usize = 1024;
+
+/// All texts of [`RunPlanned`] together; with its numbers it then fits in an event.
+const PLANNED_BYTES: usize = 3_900;
+
+/// The longest pause before a retry.
 const LONGEST_RETRY_PAUSE_MS: u64 = 60_000;
 
 /// A wish, or a receipt of something performed.
@@ -24,6 +35,7 @@ pub enum Command {
         host: String,
         version: String,
     },
+    ResolveRelations(Relations),
     ResolveSchema(Schema),
     OpenSnapshot(OpenedSnapshot),
     ChooseSplit {
@@ -125,10 +137,11 @@ pub struct Failure {
 /// the schema moved ([`ErrorKind::SchemaDrift`]), counts differ ([`ErrorKind::CountMismatch`]).
 pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
     Ok(match command {
-        Command::Plan(planned) => vec![Event::RunPlanned(planned)],
+        Command::Plan(planned) => plan_run(planned)?,
         Command::Begin { pid, host, version } => {
             vec![Event::InvocationStarted(InvocationStarted { invocation: state.invocation + 1, pid, host, version })]
         }
+        Command::ResolveRelations(relations) => resolve_relations(state, relations)?,
         Command::ResolveSchema(schema) => resolve_schema(state, schema)?,
         Command::OpenSnapshot(opened) => open_snapshot(state, opened),
         Command::ChooseSplit { split, slices, estimated_rows, reason } => {
@@ -146,8 +159,12 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
         Command::FailSlice(failure) => fail_slice(state, failure)?,
         Command::ReleaseOrphan { slice, why } => release_orphan(state, slice, why)?,
         Command::Quarantine { path, moved_to, reason } => {
-            let mut events = vec![Event::PartQuarantined(PartQuarantined { path: path.clone(), moved_to, reason })];
-            events.extend(siblings_superseded(state, &path, "another file of its slice was damaged"));
+            let siblings =
+                siblings_superseded(state, &path, "another file of its slice was damaged").collect::<Vec<_>>();
+            let (moved_to, reason) = (clipped(moved_to, PATH_BYTES), clipped(reason, NOTE_BYTES));
+            let quarantined = PartQuarantined { path: clipped(path, PATH_BYTES), moved_to, reason };
+            let mut events = vec![Event::PartQuarantined(quarantined)];
+            events.extend(siblings);
             events
         }
         Command::LosePart { path, reason } => lose_part(state, &path, &reason)?,
@@ -167,7 +184,9 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
             message: finished.message.map(|message| clipped(message, EVENT_PAYLOAD_BYTES)),
             ..finished
         })],
-        Command::Abandon { reason } => vec![Event::RunAbandoned(RunAbandoned { reason })],
+        Command::Abandon { reason } => {
+            vec![Event::RunAbandoned(RunAbandoned { reason: clipped(reason, NOTE_BYTES) })]
+        }
     })
 }
 
@@ -234,6 +253,36 @@ fn next_to_read(state: &RunState) -> Step {
     Step::Read { pending: state.slices_in(|status| status == SliceStatus::Pending).collect(), running }
 }
 
+/// What was resolved for a run is kept whole: none of it can be clipped.
+fn plan_run(planned: Box<RunPlanned>) -> Result<Vec<Event>, Error> {
+    let RunPlanned { run_id, export_name, config_path, source, relation, root, prefix, .. } = &*planned;
+    let RunPlanned { engine, mode, format, compression, tuning_profile, destination, .. } = &*planned;
+    let words = [engine, mode, format, compression, tuning_profile, destination];
+    let names = [("export", export_name), ("table", relation), ("source", source), ("configuration", config_path)];
+    let named = names.into_iter().chain([("destination", root)]);
+    let bytes: usize = named.clone().map(|(_, text)| text.len()).sum();
+    let bytes = bytes + words.iter().chain(&[run_id, prefix]).map(|text| text.len()).sum::<usize>();
+    let longest = named.max_by_key(|(_, text)| text.len()).filter(|_| bytes > PLANNED_BYTES);
+    let Some((what, text)) = longest else { return Ok(vec![Event::RunPlanned(planned)]) };
+    let (length, shown) = (text.len(), clipped(text.clone(), 200));
+    let what =
+        format!("the {what} has a name of {length} bytes, which leaves no room in the run's first event: {shown}");
+    Err(Error::new(ErrorKind::JournalEventTooLarge, what))
+}
+
+/// Rows of two relations are never mixed, whatever name led to them.
+fn resolve_relations(state: &RunState, relations: Relations) -> Result<Vec<Event>, Error> {
+    let resolved = relations.resolved(EVENT_PAYLOAD_BYTES - 512);
+    let Some(known) = &state.relation else { return Ok(vec![Event::RelationResolved(resolved)]) };
+    let Some(differs) = difference_of_relations(known, &resolved) else { return Ok(vec![]) };
+    if state.has_work() {
+        let what = format!("run {} reads one source only: {differs}", state.planned.run_id);
+        let hint = "Let the name lead to the same relation again to resume, or start anew with `rivet run --fresh`.";
+        return Err(Error::new(ErrorKind::RunChanged, what).with_hint(hint));
+    }
+    Ok(vec![warning("relation_changed", differs), Event::RelationResolved(resolved)])
+}
+
 fn resolve_schema(state: &RunState, schema: Schema) -> Result<Vec<Event>, Error> {
     let fingerprint = schema.fingerprint();
     if state.schema_fingerprint.is_some_and(|known| known != fingerprint) {
@@ -282,8 +331,7 @@ fn difference(why: &str, before: Option<&Schema>, now: &Schema) -> String {
 /// slices have no meaning in another snapshot.
 fn open_snapshot(state: &RunState, opened: OpenedSnapshot) -> Vec<Event> {
     let mut events = vec![];
-    // A slice may be complete without a part: it had no rows, as of its snapshot.
-    let has_work = state.slices.iter().any(|slice| slice.status == SliceStatus::Complete || !slice.parts.is_empty());
+    let has_work = state.has_work();
     let split_is_lost = state.split.as_ref().is_some_and(|split| !split.survives_its_snapshot());
     let reason = if state.snapshots.is_empty() {
         None
@@ -320,6 +368,7 @@ fn choose_split(split: Split, plans: Vec<SlicePlan>, estimated_rows: u64, reason
         return Err(Error::new(ErrorKind::EmptyPlan, "no slice was planned"));
     }
     let slices = u32::try_from(plans.len()).map_err(|_| Error::new(ErrorKind::Internal, "a plan of 2^32 slices"))?;
+    let reason = clipped(reason, NOTE_BYTES);
     let mut events = vec![Event::SplitChosen(SplitChosen { split, slices, estimated_rows, reason })];
     let chunks = chunked(plans, |plan| 24 + bounds_bytes(&plan.bounds));
     let count = chunks.len();
@@ -423,7 +472,8 @@ fn release_orphan(state: &RunState, slice: SliceNo, why: String) -> Result<Vec<E
         return Err(refused("the slice is not one that a dead process left"));
     };
     let code = ErrorKind::RunInterrupted.class().code.to_owned();
-    Ok(vec![Event::SliceFailed(SliceFailed { slice, attempt, code, message: why })])
+    let message = clipped(why, 2048);
+    Ok(vec![Event::SliceFailed(SliceFailed { slice, attempt, code, message })])
 }
 
 fn lose_part(state: &RunState, path: &str, reason: &str) -> Result<Vec<Event>, Error> {
@@ -442,7 +492,7 @@ fn siblings_superseded<'a>(state: &'a RunState, path: &'a str, reason: &'a str) 
 
 fn superseded(part: &PartFacts, reason: &str) -> Event {
     let (slice, file, path) = (part.slice, part.file, part.path.clone());
-    Event::PartSuperseded(PartSuperseded { slice, file, path, reason: reason.to_owned() })
+    Event::PartSuperseded(PartSuperseded { slice, file, path, reason: clipped(reason.to_owned(), NOTE_BYTES) })
 }
 
 fn warning(code: &str, message: String) -> Event {

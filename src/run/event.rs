@@ -8,6 +8,7 @@
 
 use super::ids::{Attempt, ChainHash, EventSeq, FileNo, Fingerprint, RunOrdinal, SliceNo, SnapshotNo};
 use super::plan::{SlicePlan, Split};
+use super::relation::RelationIdentity;
 use super::schema::Column;
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +63,7 @@ pub enum Event {
     WarningNoted(WarningNoted),
     RunFinished(RunFinished),
     RunAbandoned(RunAbandoned),
+    RelationResolved(RelationResolved),
 }
 
 impl Event {
@@ -70,6 +72,8 @@ impl Event {
             // Each of these is followed, before anything depends on it, by a durable event of the same append:
             // columns by the rest of the schema, slices by the last of their plan, checksums by their part.
             Event::BatchFetched(_) | Event::PartChecksums(_) | Event::WarningNoted(_) => Durability::Buffered,
+            // Stands before the schema of the same append.
+            Event::RelationResolved(_) => Durability::Buffered,
             Event::SchemaColumns(columns) if !columns.last => Durability::Buffered,
             Event::SlicesPlanned(slices) if !slices.last => Durability::Buffered,
             Event::RunPlanned(_) | Event::SchemaResolved(_) | Event::SplitChosen(_) => Durability::Buffered,
@@ -104,6 +108,7 @@ impl Event {
             Event::WarningNoted(_) => "warning_noted",
             Event::RunFinished(_) => "run_finished",
             Event::RunAbandoned(_) => "run_abandoned",
+            Event::RelationResolved(_) => "relation_resolved",
         }
     }
 }
@@ -389,4 +394,20 @@ pub struct RunFinished {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunAbandoned {
     pub reason: String,
+}
+
+/// What the configured name, or the names in a query, led to. Written again only when they lead to something else and
+/// nothing that was read counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelationResolved {
+    pub database: String,
+    pub database_oid: u32,
+    /// The table or view that the configuration names; `None` for a query.
+    pub named: Option<RelationIdentity>,
+    /// What a view or a query reads, at any depth, in the order of names; as many as fit.
+    pub below: Vec<RelationIdentity>,
+    /// How many there are below.
+    pub relations: u32,
+    /// Over the database and all of them.
+    pub fingerprint: Fingerprint,
 }

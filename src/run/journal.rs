@@ -273,6 +273,7 @@ impl RunJournal {
                 self.current_us = self.current_us.max(finished.duration_ms * 1000);
             }
             Event::RunAbandoned(_)
+            | Event::RelationResolved(_)
             | Event::InvocationStarted(_)
             | Event::ManifestWritten(_)
             | Event::Published(_)

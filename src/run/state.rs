@@ -20,6 +20,7 @@
 //! published   validated                             published
 //! any         part_superseded, part_quarantined     reading     when the part counted
 //! any         work_restarted                        reading
+//! any         relation_resolved                     (same)      other relations than before only while nothing counts
 //!
 //! slice     event                                   becomes
 //! ────────  ──────────────────────────────────────  ──────────
@@ -37,7 +38,7 @@
 //!
 //! Everything else is an [`IllegalTransition`].
 
-use super::event::{Event, Outcome, PartFacts, Recorded, RunPlanned, SnapshotOpened};
+use super::event::{Event, Outcome, PartFacts, Recorded, RelationResolved, RunPlanned, SnapshotOpened};
 use super::ids::{Attempt, EventSeq, FileNo, Fingerprint, SliceNo, SnapshotNo};
 use super::plan::{SlicePlan, Split};
 use super::schema::Schema;
@@ -174,6 +175,8 @@ pub struct RunState {
     pub stage: Stage,
     pub planned: RunPlanned,
     pub invocation: u32,
+    /// `None` in runs of a version that did not look.
+    pub relation: Option<RelationResolved>,
     pub schema: Option<Schema>,
     pub schema_fingerprint: Option<Fingerprint>,
     /// Whether this invocation has read the catalog.
@@ -245,6 +248,11 @@ impl RunState {
         self.slices.iter().map(SliceState::rows).sum()
     }
 
+    /// Whether something was read that counts. A slice may be complete without a part: it had no rows, as of its snapshot.
+    pub fn has_work(&self) -> bool {
+        self.slices.iter().any(|slice| slice.status == SliceStatus::Complete || !slice.parts.is_empty())
+    }
+
     /// Whether a resume has something to go on with.
     pub fn is_unfinished(&self) -> bool {
         matches!(self.life, Life::Planned | Life::Live | Life::Ended(_))
@@ -298,6 +306,11 @@ impl RunState {
 
     fn apply_work(&mut self, event: &Event) -> Result<(), String> {
         match event {
+            Event::RelationResolved(resolved) => {
+                let same = self.relation.as_ref().is_none_or(|known| known.fingerprint == resolved.fingerprint);
+                require(same || !self.has_work(), || "rows of other relations count already".into())?;
+                self.relation = Some(resolved.clone());
+            }
             Event::SchemaResolved(resolved) => {
                 let same = self.schema_fingerprint.is_none_or(|known| known == resolved.fingerprint);
                 require(same, || "the columns changed within the run".into())?;

@@ -3,10 +3,10 @@
 //! The live run, `rivet resume` and `rivet replay` all call [`RunSummary::apply`]; what one prints, the others print.
 
 use super::event::{Event, Outcome, Recorded};
+use super::ids::FileNo;
 use super::journal::RunJournal;
-use crate::manifest::model::{ColumnChecksum, KeyRange, ManifestPart};
-use crate::run::ids::FileNo;
-use crate::run::plan::{Bounds, Split};
+use super::part::{ColumnChecksum, KeyRange, ManifestPart};
+use super::plan::{Bounds, Split};
 use serde::Serialize;
 
 /// Result of the manifest-aware validation.

@@ -6,12 +6,13 @@
 use crate::error::{Error, Result};
 use crate::manifest::model::{Manifest, ManifestPart};
 use crate::manifest::of_run::of_run;
-use crate::manifest::{read, write};
+use crate::manifest::read;
 use crate::run::event::{Event, Recorded};
-use crate::run::ids::EventSeq;
+use crate::run::ids::{EventSeq, Fingerprint};
 use crate::run::{RunState, RunSummary};
 use crate::verify::validate::{Depth, validate};
 use serde::Serialize;
+use serde_json::Value;
 use std::path::Path;
 
 /// How far the story was checked.
@@ -94,7 +95,6 @@ fn compare_manifest(
     written: &Recorded,
     prefix: &Path,
 ) -> Result<Option<Divergence>> {
-    let Event::ManifestWritten(event) = &written.event else { return Ok(None) };
     let (manifest, fingerprint) = match read::manifest(prefix) {
         Ok(Some(found)) => found,
         Ok(None) => return Ok(Some(at(written, format!("there is no manifest in {}", prefix.display())))),
@@ -106,17 +106,26 @@ fn compare_manifest(
     if manifest.run_id != summary.run_id {
         return Ok(Some(at(written, format!("the manifest is that of run {}", manifest.run_id))));
     }
-    if let Some(found) = compare_parts(records, summary, &manifest, written) {
-        return Ok(Some(found));
-    }
-    if let Some(found) = compare_head(records, &manifest, written).or_else(|| compare_rebuilt(records, written)) {
-        return Ok(Some(found));
-    }
-    if fingerprint != event.fingerprint {
-        let what = format!("the manifest's bytes hash to {fingerprint}, and {} were written", event.fingerprint);
-        return Ok(Some(at(written, what)));
-    }
-    Ok(None)
+    Ok(against_manifest(records, summary, (&manifest, fingerprint)))
+}
+
+/// Whether a manifest is the one that a run's events led to. `found` is the manifest and the fingerprint of its bytes.
+pub fn against_manifest(
+    records: &[Recorded],
+    summary: &RunSummary,
+    (manifest, fingerprint): (&Manifest, Fingerprint),
+) -> Option<Divergence> {
+    let written = records.iter().rev().find(|recorded| matches!(recorded.event, Event::ManifestWritten(_)))?;
+    compare_parts(records, summary, manifest, written)
+        .or_else(|| compare_head(records, manifest, written))
+        .or_else(|| compare_bytes(fingerprint, written))
+        .or_else(|| compare_rebuilt(records, manifest, written))
+}
+
+fn compare_bytes(found: Fingerprint, written: &Recorded) -> Option<Divergence> {
+    let Event::ManifestWritten(event) = &written.event else { return None };
+    let what = || format!("the manifest's bytes hash to {found}, and {} were written", event.fingerprint);
+    (found != event.fingerprint).then(|| at(written, what()))
 }
 
 /// Part by part, in commit order: the first difference names the event that committed the part.
@@ -129,18 +138,15 @@ fn compare_parts(
     let listed: Vec<&ManifestPart> = manifest.parts.iter().filter(|part| part.status == read::COMMITTED).collect();
     for part in &summary.manifest_parts {
         let committed = commit_of(records, &part.path).unwrap_or(written);
-        match listed.iter().find(|listed| listed.path == part.path) {
-            None => {
-                return Some(at(committed, format!("{} was committed, and the manifest does not list it", part.path)));
-            }
-            Some(listed) if *listed != part => {
-                let what = format!(
-                    "{} has {} rows and {} in the journal, {} rows and {} in the manifest",
-                    part.path, part.rows, part.content_fingerprint, listed.rows, listed.content_fingerprint
-                );
-                return Some(at(committed, what));
-            }
-            Some(_) => {}
+        let Some(listed) = listed.iter().find(|listed| listed.path == part.path) else {
+            return Some(at(committed, format!("{} was committed, and the manifest does not list it", part.path)));
+        };
+        if contradiction(*listed, part).is_some() {
+            let what = format!(
+                "{} has {} rows and {} in the journal, {} rows and {} in the manifest",
+                part.path, part.rows, part.content_fingerprint, listed.rows, listed.content_fingerprint
+            );
+            return Some(at(committed, what));
         }
     }
     let known = |part: &&&ManifestPart| summary.manifest_parts.iter().all(|ours| ours.path != part.path);
@@ -148,20 +154,45 @@ fn compare_parts(
     Some(at(written, format!("the manifest lists {}, which no event committed", extra.path)))
 }
 
-/// The manifest is a function of the events before it: built again, it must have the bytes that were written.
-fn compare_rebuilt(records: &[Recorded], written: &Recorded) -> Option<Divergence> {
-    let Event::ManifestWritten(event) = &written.event else { return None };
+/// The manifest is a function of the events before it: built again, it must say the same. Its bytes may differ, because
+/// another version of rivet may have written it; that those are as they were written is [`compare_bytes`]' question.
+fn compare_rebuilt(records: &[Recorded], manifest: &Manifest, written: &Recorded) -> Option<Divergence> {
     let before = records.iter().take_while(|recorded| recorded.seq < written.seq);
     let state = RunState::fold(before.clone()).ok()?;
-    let rebuilt = of_run(&state, &RunSummary::from_events(before)).and_then(|manifest| write::to_bytes(&manifest));
-    match rebuilt {
-        Ok(rebuilt) if rebuilt.fingerprint == event.fingerprint => None,
+    match of_run(&state, &RunSummary::from_events(before)) {
         Ok(rebuilt) => {
-            let what =
-                format!("the events give manifest {}, and {} was written", rebuilt.fingerprint, event.fingerprint);
-            Some(at(written, what))
+            let place = contradiction(manifest, &rebuilt)?;
+            Some(at(written, format!("the events give another manifest than was written: `{place}` differs")))
         }
         Err(error) => Some(at(written, Error::what(&error))),
+    }
+}
+
+/// The first place at which `rebuilt` says something else than `written` does, both as this version of rivet reads them.
+///
+/// A field that `written` does not have contradicts nothing: fields may be added to a manifest, and whoever wrote this
+/// one did not know it. A field of a later version is unknown here, and is left out by reading.
+fn contradiction<T: Serialize>(written: &T, rebuilt: &T) -> Option<String> {
+    match (serde_json::to_value(written), serde_json::to_value(rebuilt)) {
+        (Ok(written), Ok(rebuilt)) => first_difference(&written, &rebuilt, String::new()),
+        _ => Some("what cannot be told as JSON".to_owned()),
+    }
+}
+
+fn first_difference(written: &Value, rebuilt: &Value, place: String) -> Option<String> {
+    let below = |key: &str| if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
+    match (written, rebuilt) {
+        (Value::Object(written), Value::Object(rebuilt)) => written.iter().find_map(|(key, value)| {
+            let place = below(key);
+            rebuilt
+                .get(key)
+                .map_or_else(|| Some(place.clone()), |rebuilt| first_difference(value, rebuilt, place.clone()))
+        }),
+        (Value::Array(written), Value::Array(rebuilt)) if written.len() == rebuilt.len() => {
+            let mut pairs = written.iter().zip(rebuilt).enumerate();
+            pairs.find_map(|(i, (written, rebuilt))| first_difference(written, rebuilt, below(&i.to_string())))
+        }
+        _ => (written != rebuilt).then_some(place),
     }
 }
 

@@ -6,6 +6,7 @@ use rivet::journal::{Holder, Journal, Stamp};
 use rivet::run::event::*;
 use rivet::run::ids::*;
 use rivet::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use rivet::run::relation::RelationIdentity;
 use rivet::run::schema::{Column, ColumnType};
 use std::path::Path;
 
@@ -142,6 +143,34 @@ pub fn every_kind() -> Vec<Event> {
             journal_time_ms: 30,
         }),
         Event::RunAbandoned(RunAbandoned { reason: text("a later run took its place") }),
+    ]
+}
+
+/// Kind 26, which came later: a table, a view, a query, and a query of nothing but functions.
+pub fn relations_resolved() -> Vec<Event> {
+    let relation = |schema: &str, name: &str, oid, definition| RelationIdentity {
+        schema: schema.into(),
+        name: name.into(),
+        oid,
+        definition,
+    };
+    let (orders, others) = (relation("public", "orders", 16_390, None), relation("größer", "a.b", u32::MAX, None));
+    let view = relation("public", "open_orders", 70_000, Some(u64::MAX - 1));
+    let resolved = |named, below: Vec<RelationIdentity>, relations| {
+        Event::RelationResolved(RelationResolved {
+            database: "shop".into(),
+            database_oid: 16_384,
+            named,
+            below,
+            relations,
+            fingerprint: Fingerprint(0x0123_4567_89ab_cdef),
+        })
+    };
+    vec![
+        resolved(Some(orders.clone()), vec![], 0),
+        resolved(Some(view.clone()), vec![others.clone(), orders.clone()], 2),
+        resolved(None, vec![others, view, orders], 300),
+        resolved(None, vec![], 0),
     ]
 }
 

@@ -255,6 +255,12 @@ impl Finished {
         self
     }
 
+    #[track_caller]
+    pub fn expect_in_stdout(self, text: &str) -> Finished {
+        assert!(self.stdout.contains(text), "{text:?} is not in stdout: {self}");
+        self
+    }
+
     /// The text is nowhere in what was printed.
     #[track_caller]
     pub fn expect_nowhere(self, secret: &str) -> Finished {

@@ -3,7 +3,7 @@
 use super::{Payload, TooLarge, Undecodable, bounded};
 use crate::run::event::{self, Event};
 use crate::run::ids::{Attempt, FileNo, Fingerprint, SliceNo, SnapshotNo};
-use crate::run::{plan, schema};
+use crate::run::{plan, relation, schema};
 use bincode::{Decode, Encode};
 
 /// A domain value and its frozen shape. The way to the wire cannot fail, the way back checks what it finds.
@@ -381,6 +381,22 @@ frozen!(event::RunAbandoned => RunAbandoned {
     reason: String,
 });
 
+frozen!(relation::RelationIdentity => RelationIdentity {
+    schema: String,
+    name: String,
+    oid: u32,
+    definition: Option<u64>,
+});
+
+frozen!(event::RelationResolved => RelationResolved {
+    database: String,
+    database_oid: u32,
+    named: Option<RelationIdentity>,
+    below: Vec<RelationIdentity>,
+    relations: u32,
+    fingerprint: u64,
+});
+
 /// The one table of kind numbers.
 macro_rules! kinds {
     ($($number:literal = $variant:ident: $wire:ident,)*) => {
@@ -430,6 +446,7 @@ kinds! {
     22 = WarningNoted: WarningNoted,
     23 = RunFinished: RunFinished,
     24 = RunAbandoned: RunAbandoned,
+    26 = RelationResolved: RelationResolved,
 }
 
 fn read<W: Decode<()>, T: Field<W>>(bytes: &[u8]) -> Result<T, Undecodable> {

@@ -44,6 +44,8 @@ const LEAST_CORRELATION: f64 = 0.5;
 const MOST_SLICES: u64 = 16_384;
 /// Longest text of a boundary, over all columns of the key: a slice names two, and an event has to fit in 4 KiB.
 const MOST_BOUNDARY_BYTES: i32 = 512;
+/// Names and types of a key's columns together, for the same reason.
+const MOST_KEY_BYTES: usize = 3_000;
 /// TID range scans came with PostgreSQL 14. Before, a page range would read the whole heap.
 const PAGES_SINCE: u32 = 140_000;
 
@@ -329,7 +331,8 @@ fn comparable(column: &SourceColumn) -> bool {
     column.bound_kind != 'c'
 }
 
-/// Columns of the best key; empty when there is none.
+/// Columns of the best key; empty when there is none. Where they do not fit in an event, as many of the leading ones as
+/// do: ranges of those hold every row too, only that heavy values cannot be divided further.
 fn usable_key<'a>(described: &'a Described, relation: &Relation) -> Vec<&'a SourceColumn> {
     // Parents of plain inheritance have keys that do not reach their children.
     if relation.children > 0 && relation.kind != RelationKind::Partitioned {
@@ -338,7 +341,14 @@ fn usable_key<'a>(described: &'a Described, relation: &Relation) -> Vec<&'a Sour
     let columns = |index: &Index| -> Option<Vec<&'a SourceColumn>> {
         index.columns.iter().map(|name| described.column(name).ok().filter(|column| comparable(column))).collect()
     };
-    relation.indexes.iter().filter(|index| index.unique).find_map(columns).unwrap_or_default()
+    let mut key = relation.indexes.iter().filter(|index| index.unique).find_map(columns).unwrap_or_default();
+    let mut room = MOST_KEY_BYTES;
+    let fitting = key.iter().take_while(|column| {
+        let size = column.column.name.len() + column.bound_type.len() + 8;
+        room.checked_sub(size).map(|left| room = left).is_some()
+    });
+    key.truncate(fitting.count());
+    key
 }
 
 fn whole(held: &Held, why: &str) -> PlannedSplit {
