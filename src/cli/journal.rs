@@ -92,8 +92,9 @@ struct Import {
 
 /// Give up what a damaged journal has lost
 ///
-/// Everything from the first event on that is missing or damaged goes. The directory is copied beside itself first. A
-/// journal that opens as it is stays as it is. Restoring a backup is better; this is for when there is none.
+/// Everything from the first event on that is missing or damaged goes. The directory is copied first, to
+/// `+before-repair/` beside it, where no other verb looks. A journal that opens as it is stays as it is. Restoring a
+/// backup is better; this is for when there is none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   rivet journal repair --journal .rivet/orders --accept-loss")]

@@ -91,7 +91,7 @@ pub struct Repaired {
 }
 
 /// Gives up what a damaged journal has lost: everything from the first event on that is missing or damaged. The directory
-/// is copied beside itself before anything is touched.
+/// is copied before anything is touched.
 ///
 /// Nothing is done, and `None` returned, when the journal opens as it is.
 ///
@@ -104,7 +104,7 @@ pub fn repair_accepting_loss(dir: &Path, holder: &Holder) -> Result<Option<Repai
     }
     let _lock = Lock::take(&paths.lock(), holder)?;
     disk::put_back_log(&paths)?;
-    let backup = disk::free_name(dir.parent().unwrap_or(dir), &backup_stem(dir)?);
+    let backup = backup_place(dir)?;
     let io = |error: io::Error| disk::unwritable(&backup, "cannot be written", error);
     copy_all(dir, &backup).map_err(io)?;
 
@@ -116,6 +116,8 @@ pub fn repair_accepting_loss(dir: &Path, holder: &Holder) -> Result<Option<Repai
         Decision::Refuse(refusal) => refusal,
         _ => {
             disk::remove_directory(&backup).map_err(io)?;
+            // Goes only when there is no other backup in it.
+            let _ = backup.parent().map(std::fs::remove_dir);
             return Ok(None);
         }
     };
@@ -145,9 +147,16 @@ fn whole_part(paths: &Paths, head: Option<head::Mark>) -> Result<(MemoryStore, S
     whole.map_err(|error| disk::unopenable(&paths.log(), &error.to_string()))
 }
 
-fn backup_stem(dir: &Path) -> Result<String> {
-    let beside = super::jsonl::beside(dir, "before-repair")?;
-    Ok(beside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+/// Where backups lie, beside the journals. No export can have this name, and there is no `FORMAT` in it, so nothing that
+/// goes through a state directory takes it for a journal.
+const BACKUPS: &str = "+before-repair";
+
+/// `<state_dir>/+before-repair/<export>.1`, or the first number that is free.
+fn backup_place(dir: &Path) -> Result<PathBuf> {
+    let Some(name) = dir.file_name() else {
+        return Err(Error::new(ErrorKind::Usage, format!("{} does not name a directory", dir.display())));
+    };
+    Ok(disk::free_name(&dir.with_file_name(BACKUPS), &name.to_string_lossy()))
 }
 
 /// Copies everything under a journal's directory but the lock.
@@ -159,7 +168,9 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_dir() {
             copy_all(&entry.path(), &to.join(entry.file_name()))?;
         } else if kind.is_file() && entry.file_name() != "LOCK" {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+            let copy = to.join(entry.file_name());
+            std::fs::copy(entry.path(), &copy)?;
+            std::fs::File::open(&copy)?.sync_all()?;
         }
     }
     disk::sync_directory(to)
