@@ -1,6 +1,7 @@
 //! What a configuration means: defaults, overlays, addresses, paths, definitions.
 
 use rivet::config::*;
+use rivet::run::decide::DriftPolicy;
 use rivet::run::schema::ColumnType;
 use rivet::{ErrorKind, Result};
 use std::collections::BTreeMap;
@@ -72,7 +73,8 @@ fn a_small_file_gets_every_default() {
     assert_eq!((export.mode, export.format, export.compression), (Mode::Full, Format::Parquet, Compression::Zstd(1)));
     assert_eq!(export.destination.path, project.dir.path().join("out"));
     assert_eq!((export.max_file_size, export.row_group_rows, export.row_group_bytes), (128 << 20, None, 8 << 20));
-    assert!(!(export.skip_empty || export.refuse_drift || export.restart_on_resume || export.verify_content));
+    assert!(!(export.skip_empty || export.restart_on_resume || export.verify_content));
+    assert_eq!(export.on_schema_drift, DriftPolicy::Warn);
     assert_eq!(export.chunks, Chunks::default());
 }
 
@@ -204,7 +206,7 @@ fn every_key_that_an_existing_file_may_hold_without_effect_is_accepted() {
     let export = only(&config);
     assert_eq!(export.chunks, Chunks { column: Some("id".into()), size: Some(1000), count: None });
     assert_eq!((export.tuning.parallel, export.tuning.max_retries), (4, 3));
-    assert!(export.verify_content && export.skip_empty && !export.refuse_drift);
+    assert!(export.verify_content && export.skip_empty && export.on_schema_drift == DriftPolicy::Continue);
 }
 
 #[test]
@@ -216,7 +218,7 @@ fn codecs_sizes_groups_and_columns_are_read() {
     let export = only(&config);
     assert_eq!((export.compression, export.max_file_size), (Compression::Gzip(9), 3 << 29));
     assert_eq!(export.row_group_rows, Some(1000));
-    assert!(export.refuse_drift && export.restart_on_resume);
+    assert!(export.on_schema_drift == DriftPolicy::Fail && export.restart_on_resume);
     let columns: Vec<_> = export.columns.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
     assert_eq!(
         columns,

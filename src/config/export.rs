@@ -7,6 +7,7 @@ use super::{
     Chunks, Compression, Context, ExportConfig, Format, Mode, Selection, definition, destination, interpolate,
 };
 use crate::error::Result;
+use crate::run::decide::DriftPolicy;
 use crate::run::ids::Fingerprint;
 use crate::run::schema::ColumnType;
 use std::collections::BTreeMap;
@@ -129,10 +130,8 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
             }
         }
     };
-    let refuse_drift = match section.get("on_schema_drift") {
-        Some(field) => field.word(&[("warn", false), ("continue", false), ("fail", true)])?,
-        None => false,
-    };
+    let policies = [("warn", DriftPolicy::Warn), ("continue", DriftPolicy::Continue), ("fail", DriftPolicy::Fail)];
+    let on_schema_drift = section.get("on_schema_drift").map(|field| field.word(&policies)).transpose()?;
     let verify_content = match section.get("verify") {
         Some(field) => field.word(&[("size", false), ("content", true)])?,
         None => false,
@@ -147,7 +146,7 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
         destination: destination::read(context, &section.required("destination")?)?,
         columns: read_columns(&section)?,
         skip_empty: section.get("skip_empty").map(|field| field.flag()).transpose()?.unwrap_or(false),
-        refuse_drift,
+        on_schema_drift: on_schema_drift.unwrap_or_default(),
         restart_on_resume,
         verify_content,
         max_file_size: read_file_size(&section)?,

@@ -1,6 +1,7 @@
 //! The validated configuration: every default applied, every overlay resolved, every path absolute.
 
 use super::Secret;
+use crate::run::decide::DriftPolicy;
 use crate::run::ids::Fingerprint;
 use crate::run::schema::ColumnType;
 use std::collections::BTreeMap;
@@ -117,8 +118,7 @@ pub struct ExportConfig {
     /// Overrides by column.
     pub columns: BTreeMap<String, ColumnType>,
     pub skip_empty: bool,
-    /// `on_schema_drift: fail`.
-    pub refuse_drift: bool,
+    pub on_schema_drift: DriftPolicy,
     /// `consistency: restart`: a resume starts over in its new snapshot instead of mixing two.
     pub restart_on_resume: bool,
     /// `verify: content`.

@@ -6,7 +6,7 @@ use super::memory;
 use super::notice::{Notice, tell};
 use super::reading::{Limits, Reading, read_slices};
 use super::stop::Stop;
-use super::{deliver, settle};
+use super::{deliver, last_success, settle};
 use crate::config::{Config, ExportConfig};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
@@ -184,6 +184,11 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
     if let Some(forced) = &context.forced {
         context.warn(ledger, "forced", format!("gone on with by --force although {forced}"))?;
     }
+    let planned = &ledger.state().planned;
+    if planned.skip_empty != context.export.skip_empty {
+        let message = format!("`skip_empty` stays as it was when the run was planned: {}", planned.skip_empty);
+        context.warn(ledger, "policy_kept", message)?;
+    }
     if ledger.state().invocation > 1 && ledger.state().is_planned {
         let prefix = prepare(ledger)?;
         settle::check_parts(context, ledger, &prefix)?;
@@ -322,16 +327,20 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
         }
     };
     let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
-    let warnings_before = ledger.summary().journal.degraded().warnings.len();
-    ledger.record(Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby }))?;
-    for (code, message) in ledger.summary().journal.degraded().warnings.iter().skip(warnings_before) {
-        context.notify(Notice::Warning {
-            export: context.export.name.clone(),
-            code: code.clone(),
-            message: message.clone(),
-        });
-    }
+    let opened = OpenedSnapshot { id, lsn, visible, server, standby };
+    record_and_tell(context, ledger, Command::OpenSnapshot(opened))?;
     Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None })
+}
+
+/// Records, and tells of the warnings that the core found due.
+fn record_and_tell(context: &ExportContext<'_>, ledger: &mut Ledger, command: Command) -> Result<()> {
+    let before = ledger.summary().journal.degraded().warnings.len();
+    ledger.record(command)?;
+    for (code, message) in ledger.summary().journal.degraded().warnings.iter().skip(before) {
+        let (export, code, message) = (context.export.name.clone(), code.clone(), message.clone());
+        context.notify(Notice::Warning { export, code, message });
+    }
+    Ok(())
 }
 
 fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
@@ -339,7 +348,11 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     let export = context.export;
     let described =
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
-    ledger.record(Command::ResolveSchema(described.schema()))?;
+    let schema = described.schema();
+    let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
+    let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
+    let policy = export.on_schema_drift;
+    record_and_tell(context, ledger, Command::ResolveSchema { schema, policy, previous })?;
     if described.relation.as_ref().is_some_and(|relation| relation.row_security) {
         let message = "row security is in force: only the rows that this role may see are exported".to_owned();
         context.warn(ledger, "row_security", message)?;

@@ -23,7 +23,8 @@ pub use worker::part_name;
 use crate::config::{Config, ExportConfig, resolve_destination};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Holder, Journal};
-use crate::run::event::{Outcome, RunPlanned};
+use crate::run::decide::DriftPolicy;
+use crate::run::event::{Event, Outcome, RunPlanned};
 use crate::run::ids::{Fingerprint, RunOrdinal};
 use crate::run::state::Life;
 use crate::run::{Command, RunState, RunSummary};
@@ -167,9 +168,11 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     if ledger.state().is_unfinished() {
         let changed = refuse_another_definition(ledger.state(), context.export).err();
         let has_parts = ledger.state().parts().next().is_some();
+        let same_policy = ledger.state().planned.skip_empty == context.export.skip_empty;
         let reason = match changed {
             _ if request.fresh => "a new run was started with --fresh",
-            None => return Ok((ledger, true)),
+            None if same_policy || has_parts => return Ok((ledger, true)),
+            None => "`skip_empty` changed before anything was delivered",
             // Nothing was delivered that the new definition could contradict.
             Some(_) if !has_parts => "its definition changed before anything was delivered",
             Some(refusal) => return Err(refusal),
@@ -177,7 +180,7 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
         ledger.record(Command::Abandon { reason: reason.to_owned() })?;
     }
     let journal = ledger.into_journal();
-    let previous = previous_schema(&journal)?;
+    let previous = previous_schema(&journal, context.export, request)?;
     Ok((plan(context, journal, previous, request)?, false))
 }
 
@@ -192,16 +195,39 @@ fn refuse_another_definition(state: &RunState, export: &ExportConfig) -> Result<
     Err(Error::new(ErrorKind::RunChanged, what))
 }
 
-/// The schema of the export's last successful run.
-fn previous_schema(journal: &Journal) -> Result<Option<Fingerprint>> {
-    let runs: Vec<RunOrdinal> = journal.runs().iter().map(|extent| extent.run).collect();
-    for run in runs.into_iter().rev() {
-        let state = RunState::fold(&journal.records(run)?)?;
+/// The schema that the new run's is compared with: that of the export's last successful run. None where the change since
+/// then is accepted: a run was refused over it, and `--fresh` is what somebody says who has seen that.
+fn previous_schema(journal: &Journal, export: &ExportConfig, request: RunRequest) -> Result<Option<Fingerprint>> {
+    if request.fresh && export.on_schema_drift == DriftPolicy::Fail && was_refused_over_drift(journal)? {
+        return Ok(None);
+    }
+    Ok(last_success(journal)?.and_then(|state| state.schema_fingerprint))
+}
+
+/// The state of the export's last successful run.
+fn last_success(journal: &Journal) -> Result<Option<RunState>> {
+    for extent in journal.runs().iter().rev() {
+        let state = RunState::fold(&journal.records(extent.run)?)?;
         if state.life == Life::Closed(Outcome::Success) {
-            return Ok(state.schema_fingerprint);
+            return Ok(Some(state));
         }
     }
     Ok(None)
+}
+
+/// Whether an attempt since the last success ended because the columns had changed.
+fn was_refused_over_drift(journal: &Journal) -> Result<bool> {
+    let drift = ErrorKind::SchemaDrift.class().code;
+    for extent in journal.runs().iter().rev() {
+        for recorded in journal.records(extent.run)?.iter().rev() {
+            match &recorded.event {
+                Event::RunFinished(finished) if finished.outcome == Outcome::Success => return Ok(false),
+                Event::RunFinished(finished) if finished.code.as_deref() == Some(drift) => return Ok(true),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn plan(
@@ -236,7 +262,7 @@ fn plan(
         verify_content: export.verify_content,
         restart_on_resume: export.restart_on_resume,
         skip_empty: export.skip_empty,
-        refuse_drift: export.refuse_drift,
+        refuse_drift: export.on_schema_drift == DriftPolicy::Fail,
         previous_schema,
     };
     let mut ledger = Ledger::new_run(journal, context.clock);
