@@ -117,7 +117,8 @@ struct Repair {
 
 /// Remove all but the latest runs
 ///
-/// The chain of what is left still verifies, and numbers go on. Delivered files are not touched.
+/// The last successful run stays, and so do those after it: its columns are what the next run is compared with. The chain
+/// of what is left still verifies, and numbers go on. Delivered files are not touched.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   rivet journal prune --keep 30

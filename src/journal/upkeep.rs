@@ -9,6 +9,7 @@ use super::recover::{self, Anchor, Decision, Refusal, Scan};
 use super::store::{Key, Store};
 use super::{Holder, Journal, OpenOptions, Place, RunExtent, read_run};
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::event::{Event, Outcome};
 use crate::run::ids::{ChainHash, EventSeq};
 use std::io;
 use std::ops::ControlFlow;
@@ -185,7 +186,8 @@ pub struct Pruned {
     pub kept: Vec<RunExtent>,
 }
 
-/// Removes all but the last `keep` runs (at least one). In their place stands an anchor with the number and hash of the
+/// Removes all but the last `keep` runs (at least one) and those from the last successful run on, whose columns are what
+/// the next run is compared with. In their place stands an anchor with the number and hash of the
 /// last event removed, so that the chain of what is left still verifies, and numbers go on.
 ///
 /// # Errors
@@ -196,7 +198,8 @@ pub fn prune(dir: &Path, keep: usize, holder: &Holder) -> Result<Pruned> {
         return Err(Error::new(ErrorKind::JournalMissing, format!("{} holds no journal", dir.display())));
     }
     let journal = Journal::open(dir, holder)?;
-    let (removed, kept) = journal.runs().split_at(journal.runs().len().saturating_sub(keep.max(1)));
+    let counted = journal.runs().len().saturating_sub(keep.max(1));
+    let (removed, kept) = journal.runs().split_at(last_success(&journal)?.map_or(counted, |at| at.min(counted)));
     let kept = kept.to_vec();
     let Some(last) = removed.last() else { return Ok(Pruned { runs: 0, events: 0, kept }) };
     let pruned = Pruned { runs: removed.len(), events: last.last.0 - removed[0].first.0 + 1, kept };
@@ -211,6 +214,19 @@ pub fn prune(dir: &Path, keep: usize, holder: &Holder) -> Result<Pruned> {
     disk::wait_for_engine_lock(&paths)?;
     disk::replace_log(&paths, anchor, &events)?;
     Ok(pruned)
+}
+
+/// Index of the last run that ended well.
+fn last_success(journal: &Journal) -> Result<Option<usize>> {
+    for (at, extent) in journal.runs().iter().enumerate().rev() {
+        let last = journal.records(extent.run)?.pop();
+        if let Some(Event::RunFinished(finished)) = last.map(|recorded| recorded.event)
+            && finished.outcome == Outcome::Success
+        {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 fn kept_events(store: &dyn Store, anchor: Anchor) -> io::Result<MemoryStore> {

@@ -1,0 +1,35 @@
+//! Journals from the command line: what hides nothing, what is repaired, what is kept, and who may write where.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use support::database::Database;
+use support::rivet::{Rivet, Scratch, export, run_id};
+
+fn small(name: &str) -> Database {
+    let database = Database::create(name);
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, name text); INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 200) AS g; ANALYZE t");
+    database
+}
+
+fn two_exports(name: &str) -> (Database, Scratch) {
+    let database = small(name);
+    let scratch = Scratch::with(&database, &[export("a", "table: t"), export("b", "table: t")]);
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+    (database, scratch)
+}
+
+#[test]
+fn a_prune_keeps_the_last_success_since_its_columns_are_what_the_next_run_is_compared_with() {
+    let database = small("prune_baseline");
+    let scratch = Scratch::with(&database, &[export("a", "table: t\non_schema_drift: fail")]);
+    let ids: Vec<String> = (0..2).map(|_| run_id(&scratch.run_ok(&[]))).collect();
+    database.execute("ALTER TABLE t ADD COLUMN extra int");
+    scratch.rivet(&["run", "-q"]).expect_error(4, "RIVET_SCHEMA_DRIFT");
+    let pruned = scratch.rivet(&["journal", "prune", "--keep", "1", "--json"]).expect_exit(0).json();
+    assert_eq!((&pruned["journals"][0]["runs_removed"], &pruned["journals"][0]["runs_kept"]), (&1.into(), &2.into()));
+    let left = scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries();
+    assert_eq!(run_id(&left[0]), ids[1]);
+    scratch.rivet(&["run", "-q"]).expect_error(4, "RIVET_SCHEMA_DRIFT");
+}
