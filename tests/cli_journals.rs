@@ -33,3 +33,23 @@ fn a_prune_keeps_the_last_success_since_its_columns_are_what_the_next_run_is_com
     assert_eq!(run_id(&left[0]), ids[1]);
     scratch.rivet(&["run", "-q"]).expect_error(4, "RIVET_SCHEMA_DRIFT");
 }
+
+#[test]
+fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
+    let (_database, scratch) = two_exports("import_other");
+    let exported = scratch.rivet(&["journal", "export", "-e", "a"]).expect_exit(0);
+    scratch.write("a.jsonl", exported.stdout.as_bytes());
+    for into in ["copy/c", "copy/A", "a.copy"] {
+        let refused = scratch.rivet(&["journal", "import", "a.jsonl", "--into", into]);
+        refused.expect_error(5, "RIVET_JOURNAL_FOREIGN").expect_in_stderr("\"a\"");
+        assert!(!scratch.path().join(into).exists(), "{into}");
+    }
+    scratch.rivet(&["journal", "import", "a.jsonl", "--into", "copy/a"]).expect_exit(0);
+    // Put there by hand, it can be looked at and is not written into.
+    fs::remove_dir_all(scratch.journal_dir("b")).expect("a journal can be removed");
+    fs::rename(scratch.path().join("copy/a"), scratch.journal_dir("b")).expect("a journal can be moved");
+    let before = support::files::tree(&scratch.path().join("out"));
+    scratch.rivet(&["run", "-q", "-e", "b"]).expect_error(5, "RIVET_JOURNAL_FOREIGN").expect_in_stderr("\"a\"");
+    assert_eq!(support::files::tree(&scratch.path().join("out")), before);
+    assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 2);
+}

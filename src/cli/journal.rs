@@ -81,7 +81,7 @@ struct Import {
     /// A file that `rivet journal export` wrote
     file: PathBuf,
 
-    /// The directory to make; it must not exist, or be empty
+    /// The directory to make, named after the export; it must not exist, or be empty
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
 

@@ -154,9 +154,18 @@ fn finish(context: &ExportContext<'_>, mut ledger: Ledger, resumed: bool) -> Exp
 /// Opens the export's journal for writing, which is also what keeps two processes off one export.
 ///
 /// # Errors
-/// Another process holds it; it is damaged, foreign, newer, or cannot be written.
+/// Another process holds it; it is damaged, foreign or another export's, newer, or cannot be written.
 pub fn open_journal(state_dir: &Path, export: &str, run_id: &str) -> Result<Journal> {
-    Journal::open(&state_dir.join(export), &Holder::this_process(run_id))
+    let dir = state_dir.join(export);
+    let journal = Journal::open(&dir, &Holder::this_process(run_id))?;
+    match journal.export_name()? {
+        Some(other) if other != export => {
+            let what = format!("{} holds the journal of export {other:?}", dir.display());
+            let hint = "Move it into a directory of that name, or choose another `state_dir`.";
+            Err(Error::new(ErrorKind::JournalForeign, what).with_hint(hint))
+        }
+        _ => Ok(journal),
+    }
 }
 
 /// The run to work on, and whether it is an earlier one.

@@ -176,6 +176,14 @@ impl Journal {
         read_run(self.store.as_ref(), *extent)
     }
 
+    /// The export that the last run was planned for. `None` when there is no run.
+    ///
+    /// # Errors
+    /// As [`Journal::records`].
+    pub fn export_name(&self) -> Result<Option<String>> {
+        self.runs.last().map_or(Ok(None), |extent| planned_for(self.store.as_ref(), *extent))
+    }
+
     /// The ordinal of the next run. It exists from its first event on.
     pub fn begin_run(&self) -> RunOrdinal {
         self.last_run().unwrap_or(self.anchor.run).next()
@@ -351,6 +359,15 @@ fn too_large(event: &Event, bytes: Option<usize>) -> Error {
         ErrorKind::JournalEventTooLarge,
         format!("an event {}{size} is larger than the {} that fit", event.name(), envelope::MAX_PAYLOAD),
     )
+}
+
+/// The export that a run was planned for, by its first event.
+fn planned_for(store: &dyn Store, extent: RunExtent) -> Result<Option<String>> {
+    let first = read_run(store, RunExtent { last: extent.first, ..extent })?.pop();
+    Ok(match first.map(|recorded| recorded.event) {
+        Some(Event::RunPlanned(planned)) => Some(planned.export_name),
+        _ => None,
+    })
 }
 
 /// Events of a run, decoded and chained.

@@ -98,7 +98,7 @@ fn a_prune_keeps_the_last_runs_their_numbers_and_a_chain_that_verifies() {
         assert_eq!(report.exports[0].pruned, Some(EventSeq(first)));
     }
     // As text, it keeps its anchor.
-    let (file, copy) = (state.path().join("o.jsonl"), state.path().join("copy"));
+    let (file, copy) = (state.path().join("o.jsonl"), state.path().join("copy/orders"));
     let mut text = Vec::new();
     jsonl::write(&reader::read(&dir).unwrap()[0], &mut text).unwrap();
     fs::write(&file, text).unwrap();
