@@ -21,6 +21,21 @@ fn two_exports(name: &str) -> (Database, Scratch) {
 }
 
 #[test]
+fn one_damaged_journal_hides_no_other_from_a_replay() {
+    let (_database, scratch) = two_exports("replay_hidden");
+    fs::remove_file(scratch.journal_dir("a").join("head")).expect("a journal has a head");
+    let told = scratch.rivet(&["replay"]).expect_error(5, "RIVET_JOURNAL_HEADLESS").expect_in_stderr("export \"a\"");
+    assert!(told.stdout.contains("✓ b  success"), "{told}");
+    let json = scratch.rivet(&["replay", "--json"]).expect_exit(5);
+    let names: Vec<_> = json.summaries().iter().map(|summary| summary["export_name"].clone()).collect();
+    assert_eq!(names, ["b"]);
+    let error: serde_json::Value = serde_json::from_str(json.stderr.trim()).expect("an error is JSON");
+    assert_eq!(error["error"]["code"], "RIVET_JOURNAL_HEADLESS");
+    let events = scratch.rivet(&["replay", "--events", "--json"]).expect_error(5, "RIVET_JOURNAL_HEADLESS");
+    assert!(events.stdout.contains("run_planned"), "{events}");
+}
+
+#[test]
 fn a_prune_keeps_the_last_success_since_its_columns_are_what_the_next_run_is_compared_with() {
     let database = small("prune_baseline");
     let scratch = Scratch::with(&database, &[export("a", "table: t\non_schema_drift: fail")]);
