@@ -36,6 +36,33 @@ fn one_damaged_journal_hides_no_other_from_a_replay() {
 }
 
 #[test]
+fn a_journal_without_a_head_gets_one_when_its_log_is_trusted() {
+    let (database, scratch) = two_exports("headless");
+    let head = scratch.journal_dir("a").join("head");
+    fs::remove_file(&head).expect("a journal has a head");
+    let refused = scratch.rivet(&["run", "-q", "-e", "a"]).expect_error(5, "RIVET_JOURNAL_HEADLESS");
+    // The hint leads out.
+    let refused = refused.expect_in_stderr("rivet journal repair --trust-log");
+    drop(refused);
+    scratch.rivet(&["journal", "verify", "--trust-log"]).expect_exit(0);
+    assert!(!head.exists(), "a verification writes nothing");
+    scratch.rivet(&["journal", "repair", "--trust-log", "--accept-loss"]).expect_error(2, "RIVET_USAGE");
+    let repaired = scratch.rivet(&["journal", "repair", "--trust-log", "--json"]).expect_exit(0).json();
+    let outcomes: Vec<_> =
+        repaired["journals"].as_array().expect("a list").iter().map(|j| j["repaired"].clone()).collect();
+    assert_eq!(outcomes, [true, false]);
+    scratch.rivet(&["journal", "verify"]).expect_exit(0);
+    scratch.rivet(&["replay"]).expect_exit(0);
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+    assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 4, "no run was given up");
+    drop(database);
+
+    // What is lost beyond the head is not trusted away.
+    fs::remove_dir_all(scratch.journal_dir("b").join("log")).expect("a journal has a log");
+    scratch.rivet(&["journal", "repair", "-e", "b", "--trust-log"]).expect_error(5, "RIVET_JOURNAL_TRUNCATED");
+}
+
+#[test]
 fn a_prune_keeps_the_last_success_since_its_columns_are_what_the_next_run_is_compared_with() {
     let database = small("prune_baseline");
     let scratch = Scratch::with(&database, &[export("a", "table: t\non_schema_drift: fail")]);

@@ -7,7 +7,7 @@ use super::memory_store::MemoryStore;
 use super::reader::{self, ExportJournal};
 use super::recover::{self, Anchor, Decision, Refusal, Scan};
 use super::store::{Key, Store};
-use super::{Holder, Journal, OpenOptions, Place, RunExtent, read_run};
+use super::{Holder, Journal, OpenOptions, Place, Recovery, RunExtent, read_run};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::event::{Event, Outcome};
 use crate::run::ids::{ChainHash, EventSeq};
@@ -132,6 +132,30 @@ pub fn repair_accepting_loss(dir: &Path, holder: &Holder) -> Result<Option<Repai
     disk::remove_directory(&paths.aside()).map_err(io)?;
     let because = Error::from(refusal).what().to_owned();
     Ok(Some(Repaired { last: scan.tip.seq, acknowledged: head.map(|mark| mark.seq), because, backup }))
+}
+
+/// Makes a head for a journal that has none, or whose head is damaged, from a log that the caller trusts: its chain must be
+/// valid to its end. Gives nothing up, and cannot know whether events were acknowledged that the log lacks.
+///
+/// The last event, or `None` when the journal opens as it is.
+///
+/// # Errors
+/// Those of [`Journal::open`], for whatever else is wrong with the journal.
+pub fn rebuild_head(dir: &Path, holder: &Holder) -> Result<Option<EventSeq>> {
+    let paths = Paths::new(dir);
+    if disk::check_format(&paths)? == disk::Format::Absent {
+        return Err(Error::new(ErrorKind::JournalMissing, format!("{} holds no journal", dir.display())));
+    }
+    let journal = Journal::open_with(dir, holder, OpenOptions { trust_log: true })?;
+    let mut recovery = journal.recovery();
+    while let Recovery::LogRebuilt { then, .. } = recovery {
+        recovery = then;
+    }
+    let Recovery::HeadRebuilt { last } = recovery else { return Ok(None) };
+    // What the refusals had kept is the log that is in force again; the next refusal wants the place for its own.
+    let found = paths.aside().join("log.found");
+    disk::remove_directory(&found).map_err(|error| disk::unwritable(&found, "cannot be removed", error))?;
+    Ok(Some(*last))
 }
 
 /// What is whole of a log, read from a copy, so that the log itself stays as it is.
