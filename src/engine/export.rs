@@ -156,6 +156,17 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
     }
 }
 
+/// Records that the work ended in a panic. The state may be ahead of the journal then, which alone says where the run
+/// stands.
+pub fn fail_after_panic(context: &ExportContext<'_>, ledger: &mut Ledger, error: Error) -> Error {
+    let error = error.at(format_args!("export \"{}\"", context.export.name));
+    // Where the journal cannot be read or written any more, the run is one that ended without a word.
+    if ledger.fold_again().is_ok() {
+        let _ = ledger.record(finished(ledger, Outcome::Failed, Some(&error), None));
+    }
+    error
+}
+
 fn begin_invocation(ledger: &mut Ledger) -> Result<()> {
     let Holder { pid, host, .. } = Holder::this_process(&ledger.summary().run_id);
     let version = env!("CARGO_PKG_VERSION").to_owned();

@@ -79,10 +79,7 @@ pub fn run(
     let one = |export: &ExportConfig, notices: Sender<Notice>| {
         let mut context = ExportContext::new(runtime.handle(), config, export, notices, stop, at_once);
         context.validate = request.validate;
-        let panicked = |_| {
-            failed_before_its_run(&export.name, Error::new(ErrorKind::Internal, "the export's own thread panicked"))
-        };
-        catch_unwind(AssertUnwindSafe(|| run_export(&context, request))).unwrap_or_else(panicked)
+        contained(&export.name, || run_export(&context, request))
     };
     if at_once <= 1 {
         return config.exports.iter().map(|export| one(export, notices.clone())).collect();
@@ -113,6 +110,14 @@ pub fn run(
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
+/// A panic before there is a run, or after it, ends this export and no other.
+fn contained(export: &str, work: impl FnOnce() -> ExportReport) -> ExportReport {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| failed_before_its_run(export, Error::new(ErrorKind::Internal, PANICKED)))
+}
+
+const PANICKED: &str = "the export's own thread panicked";
+
 /// The report of an export for which no run came to be.
 fn failed_before_its_run(export: &str, error: Error) -> ExportReport {
     let error = Some(error.at(format_args!("export \"{export}\"")));
@@ -137,7 +142,12 @@ fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport 
 }
 
 fn finish(context: &ExportContext<'_>, mut ledger: Ledger, resumed: bool) -> ExportReport {
-    let error = export::work(context, &mut ledger, resumed).err();
+    // A panic ends the run's work like any error: the journal says how, and a resume can go on.
+    let worked = catch_unwind(AssertUnwindSafe(|| export::work(context, &mut ledger, resumed)));
+    let error = match worked {
+        Ok(worked) => worked.err(),
+        Err(_) => Some(export::fail_after_panic(context, &mut ledger, Error::new(ErrorKind::Internal, PANICKED))),
+    };
     ledger.write_status();
     let summary = ledger.summary().clone();
     context.notify(Notice::Finished {
@@ -283,6 +293,17 @@ fn plan(
 ///
 /// `config` must name the run's export with the definition it was planned under.
 pub fn resume(
+    runtime: &Runtime,
+    config: &Config,
+    run_id: &str,
+    force: bool,
+    notices: &Sender<Notice>,
+    stop: &Stop,
+) -> ExportReport {
+    contained(export_of(run_id), || resume_export(runtime, config, run_id, force, notices, stop))
+}
+
+fn resume_export(
     runtime: &Runtime,
     config: &Config,
     run_id: &str,
