@@ -125,6 +125,9 @@ fn an_export_overlays_the_source_key_by_key_and_the_environment_only_suggests_a_
     assert_eq!((only(&config).tuning.batch_size, only(&config).tuning.batch_size_memory_mb), (5, Some(8)));
     let config = with("tuning: { max_batch_memory_mb: 8, on_batch_memory_exceeded: auto_shrink }", "").load().unwrap();
     assert_eq!(only(&config).tuning.batch_size_memory_mb, Some(8));
+    let config = with("tuning: { batch_size: 5, max_batch_memory_mb: 8 }", "").load().unwrap();
+    let tuning = &only(&config).tuning;
+    assert_eq!((tuning.batch_size, tuning.batch_size_memory_mb, tuning.max_batch_memory_mb), (5, None, Some(8)));
 }
 
 #[test]

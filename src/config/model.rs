@@ -92,6 +92,8 @@ pub struct Tuning {
     pub batch_size: usize,
     /// Set: rows per batch are derived from this many MiB. `None` when `batch_size` was set by hand.
     pub batch_size_memory_mb: Option<usize>,
+    /// A second limit on a batch, in MiB, whatever the first is counted in.
+    pub max_batch_memory_mb: Option<usize>,
     pub memory_budget_mb: usize,
     /// Pause per full batch of `batch_size` rows, scaled by the rows in it.
     pub throttle: Duration,

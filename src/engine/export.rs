@@ -7,7 +7,7 @@ use super::notice::{Notice, tell};
 use super::reading::{Limits, Reading, read_slices};
 use super::stop::Stop;
 use super::{deliver, last_success, settle};
-use crate::config::{Config, ExportConfig};
+use crate::config::{Config, ExportConfig, Tuning};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
@@ -433,10 +433,8 @@ fn read(
         destination: prefix,
         halt: Stop::default(),
         limits: Limits {
-            batch_rows: batch_rows(context.export),
-            batch_bytes: tuning.batch_size_memory_mb.map_or(share.batch_bytes, |mb| share.batch_bytes.min(mb << 20)),
-            // Where rows are counted the stream is taken in small pieces, so that a batch is overshot by a few rows only.
-            piece_bytes: if export_counts_rows(context.export) { 4096 } else { usize::MAX },
+            batch_rows: batch_rows(tuning),
+            batch_bytes: batch_bytes(tuning, share.batch_bytes),
             part_bytes: context.export.max_file_size,
             max_value_bytes: tuning.max_value_mb << 20,
             throttle: tuning.throttle,
@@ -457,12 +455,14 @@ fn read(
 }
 
 /// Rows per batch: as configured, or unbounded where bytes decide.
-fn batch_rows(export: &ExportConfig) -> usize {
-    if export_counts_rows(export) { export.tuning.batch_size } else { usize::MAX }
+fn batch_rows(tuning: &Tuning) -> usize {
+    if tuning.batch_size_memory_mb.is_none() { tuning.batch_size } else { usize::MAX }
 }
 
-fn export_counts_rows(export: &ExportConfig) -> bool {
-    export.tuning.batch_size_memory_mb.is_none()
+/// Bytes per batch: a worker's share of the budget, or less where the tuning says so.
+fn batch_bytes(tuning: &Tuning, share: usize) -> usize {
+    let limits = [tuning.batch_size_memory_mb, tuning.max_batch_memory_mb];
+    limits.into_iter().flatten().map(|mb| mb << 20).fold(share, usize::min)
 }
 
 fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {

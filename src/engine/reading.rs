@@ -46,8 +46,6 @@ pub struct Limits {
     /// A batch is handed on when it holds so many rows, or so many bytes.
     pub batch_rows: usize,
     pub batch_bytes: usize,
-    /// The batch is looked at after so many bytes of the stream.
-    pub piece_bytes: usize,
     /// Encoded bytes after which a part is closed.
     pub part_bytes: u64,
     pub max_value_bytes: usize,

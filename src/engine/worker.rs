@@ -107,8 +107,10 @@ fn read_slice(
     let mut files = Files { reading, assignment, receipts, next: FileNo(0), open: None, rows: 0 };
     let mut reported = 0;
     while let Some(chunk) = stream.next_chunk().map_err(place)? {
-        for piece in chunk.messages().chunks(reading.limits.piece_bytes) {
-            decoder.push_messages(piece).map_err(place)?;
+        let mut messages = chunk.messages();
+        while !messages.is_empty() {
+            let taken = decoder.push_rows(messages, reading.limits.batch_rows).map_err(place)?;
+            messages = &messages[taken..];
             if decoder.rows() >= reading.limits.batch_rows || decoder.buffered_bytes() >= reading.limits.batch_bytes {
                 let bytes = stream.bytes() - std::mem::replace(&mut reported, stream.bytes());
                 files.write(&decoder.take_batch().map_err(place)?, bytes)?;

@@ -1,0 +1,112 @@
+//! What the tuning promises about batches, values and statements, seen from outside.
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use support::database::Database;
+use support::proxy::{Fault, Proxy};
+use support::rivet::{Scratch, config, export, run_id};
+use support::{files, oracle};
+
+fn events(scratch: &Scratch, kind: &str) -> Vec<Value> {
+    let told = scratch.rivet(&["replay", "--events", "--json"]).expect_exit(0);
+    let events = told.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event is JSON"));
+    events.filter(|event| event["event"] == kind).collect()
+}
+
+#[test]
+fn a_batch_ends_at_its_rows_and_where_memory_is_capped_at_its_bytes() {
+    let database = Database::create("batches");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, name text); INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 2100) AS g;
+         CREATE TABLE wide (id int PRIMARY KEY, filler text);
+         INSERT INTO wide SELECT g, repeat(md5(g::text), 2000) FROM generate_series(1, 200) AS g; ANALYZE;",
+    );
+    let rows_of = |table: &str, tuning: &str| -> Vec<u64> {
+        let lines = format!("table: {table}\ntuning: {{ {tuning} }}");
+        let scratch = Scratch::with(&database, &[export("a", &lines)]);
+        let summary = scratch.run_ok(&[]);
+        oracle::assert_same_rows(&database, &format!("SELECT * FROM {table}"), &scratch.run_dir(&run_id(&summary)));
+        events(&scratch, "batch_fetched").iter().map(|batch| batch["rows"].as_u64().expect("a number")).collect()
+    };
+    let even = [500, 500, 500, 500, 100];
+    assert_eq!(rows_of("t", "batch_size: 500"), even);
+    // A cap on the memory of a batch is a second limit, and not another unit.
+    assert_eq!(rows_of("t", "batch_size: 500, max_batch_memory_mb: 1"), even);
+    assert_eq!(rows_of("t", "batch_size: 1"), [1; 2100]);
+    // 64 KB a row: a megabyte is full long before 150 rows are.
+    let capped = rows_of("wide", "batch_size: 150, max_batch_memory_mb: 1");
+    assert!(capped.len() >= 10 && capped.iter().all(|rows| *rows < 25), "{capped:?}");
+    assert!(rows_of("wide", "batch_size: 150").iter().all(|rows| *rows <= 150));
+}
+
+#[test]
+fn a_statement_that_runs_into_its_timeout_is_unavailable_and_says_what_to_change() {
+    let database = Database::create("statement_timeout");
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2); ANALYZE t");
+    let lines =
+        "query: SELECT id, pg_sleep(30)::text AS slept FROM t\ntuning: { statement_timeout_s: 1, max_retries: 3 }";
+    let scratch = Scratch::with(&database, &[export("a", lines)]);
+    let finished = scratch.rivet(&["run", "--json"]).expect_error(6, "RIVET_SOURCE_TIMEOUT");
+    let finished = finished.expect_in_stderr("tuning.statement_timeout_s");
+    assert_eq!(finished.summary()["retries"], 0, "the same statement would run as long again: {finished}");
+    let run = run_id(&finished.summary());
+    files::assert_no_half_part(&scratch.run_dir(&run));
+}
+
+#[test]
+fn a_value_beyond_the_limit_ends_the_export_with_its_column_and_a_raised_limit_delivers_it() {
+    let database = Database::create("max_value");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, filler text);
+         INSERT INTO t VALUES (1, 'small'), (2, repeat('x', 1500000)); ANALYZE t",
+    );
+    let scratch = Scratch::with(&database, &[export("a", "table: t\ntuning: { max_value_mb: 1 }")]);
+    let refused = scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE");
+    let refused = refused.expect_in_stderr("\"filler\"").expect_in_stderr("1500000").expect_in_stderr("max_value_mb");
+    drop(refused);
+    scratch.write_config(&config(&database.url(), &[export("a", "table: t\ntuning: { max_value_mb: 2 }")]));
+    let summary = scratch.run_ok(&[]);
+    oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
+}
+
+#[test]
+fn the_url_may_lie_in_a_file_whose_text_is_never_shown() {
+    let database = Database::create("url_file");
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); ANALYZE t");
+    let scratch = Scratch::new();
+    let exports = export("a", "table: t");
+    scratch.write_config(&format!("source:\n  type: postgres\n  url_file: secrets/url\nexports:\n{exports}"));
+    fs::create_dir(scratch.path().join("secrets")).expect("a scratch directory can be written");
+    scratch.write("secrets/url", format!("{}\n", database.url()).as_bytes());
+    let run = run_id(&scratch.run_ok(&[]));
+    oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
+    scratch.write("secrets/url", b"postgres://reader:hunter2@[nowhere/db\n");
+    scratch
+        .rivet(&["run"])
+        .expect_error(2, "RIVET_CONFIG_INVALID")
+        .expect_in_stderr("url_file")
+        .expect_nowhere("hunter2");
+    fs::remove_file(scratch.path().join("secrets/url")).expect("it can be removed");
+    scratch.rivet(&["run"]).expect_error(2, "RIVET_CONFIG_INVALID").expect_in_stderr("secrets/url");
+}
+
+/// A server, or something in front of it, that claims to have sent another number of rows than arrived.
+#[test]
+fn a_count_that_is_not_that_of_the_rows_is_never_delivered() {
+    let database = Database::create("count_mismatch");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT g FROM generate_series(1, 321) g; ANALYZE t",
+    );
+    let proxy = Proxy::start(database.server.port, Fault::Rewrite(b"COPY 321\0", b"COPY 322\0"));
+    let url = format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port, database.name);
+    let scratch = Scratch::new();
+    scratch.write_config(&config(&url, &[export("a", "table: t")]));
+    let finished = scratch.rivet(&["run", "--json"]).expect_error(3, "RIVET_COUNT_MISMATCH");
+    let finished = finished.expect_in_stderr("322").expect_in_stderr("321");
+    assert!(proxy.fault_happened(), "nothing was rewritten");
+    let run = run_id(&finished.summary());
+    assert!(!scratch.run_dir(&run).join("_SUCCESS").exists());
+    assert_eq!(finished.summary()["files_committed"], 0);
+}
