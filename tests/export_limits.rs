@@ -41,6 +41,35 @@ fn a_batch_ends_at_its_rows_and_where_memory_is_capped_at_its_bytes() {
     assert!(rows_of("wide", "batch_size: 150").iter().all(|rows| *rows <= 150));
 }
 
+/// Infinite dates become NULL. One warning a column says how many, whatever the number of slices and attempts.
+#[test]
+fn special_values_are_counted_over_the_run_and_told_once_a_column() {
+    let database = Database::create("special_totals");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, day date, at timestamp);
+         INSERT INTO t SELECT g, CASE WHEN g % 2 = 0 THEN 'infinity' ELSE DATE '2026-01-01' END,
+                              CASE WHEN g % 4 = 0 THEN '-infinity' ELSE TIMESTAMP '2026-01-01' END
+         FROM generate_series(1, 4000) AS g; ANALYZE t;",
+    );
+    let lines = "table: t\nmode: chunked\nchunk_count: 40\ntuning: { parallel: 2, retry_backoff_ms: 20 }";
+    // One connection breaks on the way: what its attempt had counted does not count.
+    let proxy = Proxy::start(database.server.port, Fault::CutAfter(30_000));
+    let url = format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port, database.name);
+    let scratch = Scratch::new();
+    scratch.write_config(&config(&url, &[export("a", lines)]));
+    let summary = scratch.run_ok(&[]);
+    assert!(proxy.fault_happened(), "no attempt failed");
+    assert_eq!(summary["total_rows"], 4000);
+    let warnings: Vec<String> = events(&scratch, "warning_noted")
+        .iter()
+        .filter(|warning| warning["code"] == "special_values")
+        .map(|warning| warning["message"].as_str().expect("a message is text").to_owned())
+        .collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].starts_with("column \"day\": 2000 infinite values"), "{warnings:?}");
+    assert!(warnings[1].starts_with("column \"at\": 1000 infinite values"), "{warnings:?}");
+}
+
 #[test]
 fn a_statement_that_runs_into_its_timeout_is_unavailable_and_says_what_to_change() {
     let database = Database::create("statement_timeout");

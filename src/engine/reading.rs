@@ -18,7 +18,7 @@ use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::Described;
 use crate::source::postgres::session::{Session, SessionSettings};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -100,11 +100,9 @@ pub enum Receipt {
         attempt: Attempt,
         last_file: Option<FileNo>,
         rows: u64,
+        /// By index of the column: values that it has no room for and that were delivered as NULL.
+        special_values: Vec<(usize, u64)>,
         took: Duration,
-    },
-    Warning {
-        code: &'static str,
-        message: String,
     },
     Failed {
         worker: usize,
@@ -150,7 +148,7 @@ pub fn read_slices(
             return Err(Error::new(ErrorKind::Internal, "the system gives no thread to a worker"));
         }
         let workers = desks.len();
-        let coordinator = Coordinator {
+        let mut coordinator = Coordinator {
             context,
             ledger,
             desks,
@@ -158,14 +156,16 @@ pub fn read_slices(
             waiting: HashMap::new(),
             failed: None,
             fetched: HashMap::new(),
+            special_values: BTreeMap::new(),
             lent,
             halt: &reading.halt,
         };
-        let outcome = coordinator.coordinate(inbox);
+        let outcome = coordinator.coordinate(&inbox);
         if outcome.is_err() {
             reading.halt.request();
         }
-        outcome
+        // Where the journal is what failed, the first error is the one worth reading.
+        outcome.and(coordinator.tell_of_special_values(reading.schema))
     });
     watcher.abort();
     outcome
@@ -196,13 +196,15 @@ struct Coordinator<'a, 'c> {
     failed: Option<Error>,
     /// Rows and bytes of the attempts at work, for the eyes.
     fetched: HashMap<SliceNo, (u64, u64)>,
+    /// What the slices that are complete delivered as NULL, by index of the column.
+    special_values: BTreeMap<usize, u64>,
     /// The holder's session, where it also reads.
     lent: Option<Arc<Session>>,
     halt: &'a Stop,
 }
 
 impl Coordinator<'_, '_> {
-    fn coordinate(mut self, inbox: Receiver<Receipt>) -> Result<()> {
+    fn coordinate(&mut self, inbox: &Receiver<Receipt>) -> Result<()> {
         loop {
             let (pending, running) = match next(self.ledger.state()) {
                 Step::Read { pending, running } => (pending, running),
@@ -218,7 +220,7 @@ impl Coordinator<'_, '_> {
                 }
             }
             self.hand_out()?;
-            match self.wait(&inbox) {
+            match self.wait(inbox) {
                 Some(receipt) => self.take(receipt)?,
                 None => continue,
             }
@@ -293,7 +295,7 @@ impl Coordinator<'_, '_> {
                 let _ = acknowledge.send(());
                 self.tell_of_part();
             }
-            Receipt::Drained { worker, slice, attempt, last_file, rows, took } => {
+            Receipt::Drained { worker, slice, attempt, last_file, rows, special_values, took } => {
                 let (took_ms, rss_mb) = (took.as_millis() as u64, super::memory::peak_rss_mb());
                 // One flush for the slice's end and the next one's beginning: nothing depends on the one alone.
                 let next = self.next_due();
@@ -302,6 +304,9 @@ impl Coordinator<'_, '_> {
                 let started = next.map(|slice| Command::StartSlice { slice });
                 self.ledger.record_all(receipt.into_iter().chain([completed]).chain(started))?;
                 self.fetched.remove(&slice);
+                for (column, count) in special_values {
+                    *self.special_values.entry(column).or_default() += count;
+                }
                 if last_file.is_some() {
                     self.tell_of_part();
                 }
@@ -311,7 +316,6 @@ impl Coordinator<'_, '_> {
                     None => self.idle.push(worker),
                 }
             }
-            Receipt::Warning { code, message } => self.context.warn(self.ledger, code, message)?,
             Receipt::Failed { worker, slice, attempt, error } => {
                 self.idle.push(worker);
                 self.take_failure(slice, attempt, error)?;
@@ -320,6 +324,18 @@ impl Coordinator<'_, '_> {
                 self.failed.get_or_insert_with(interrupted);
                 self.context.notify(Notice::Stopping { export: export.clone() });
             }
+        }
+        Ok(())
+    }
+
+    /// One total for each column, at the end of the reading.
+    fn tell_of_special_values(&mut self, schema: &Schema) -> Result<()> {
+        for (column, count) in std::mem::take(&mut self.special_values) {
+            let name = schema.columns.get(column).map_or("?", |column| column.name.as_str());
+            let message = format!(
+                "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
+            );
+            self.context.warn(self.ledger, "special_values", message)?;
         }
         Ok(())
     }

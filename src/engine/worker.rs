@@ -126,10 +126,10 @@ fn read_slice(
         let what = format!("the server counted {counted} rows, {} were handed to the encoder", files.rows);
         return Err(place(Error::new(ErrorKind::CountMismatch, what)));
     }
-    report_special_values(&decoder, reading, receipts);
+    let special_values = decoder.special_values();
     let writes_empty = matches!(reading.split, crate::run::plan::Split::Whole) && reading.limits.writes_empty_file;
     let last_file = files.finish(counted, writes_empty)?;
-    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, took: started.elapsed() })
+    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, special_values, took: started.elapsed() })
 }
 
 fn decode_columns(reading: &Reading<'_>) -> Vec<DecodeColumn> {
@@ -155,16 +155,6 @@ fn stop_with(reading: &Reading<'_>, stream: &CopyStream) -> tokio::task::JoinSet
         reading.runtime,
     );
     watch
-}
-
-fn report_special_values(decoder: &Decoder, reading: &Reading<'_>, receipts: &Sender<Receipt>) {
-    for (column, count) in decoder.special_values() {
-        let name = reading.schema.columns.get(column).map_or("?", |column| column.name.as_str());
-        let message = format!(
-            "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
-        );
-        let _ = receipts.send(Receipt::Warning { code: "special_values", message });
-    }
 }
 
 fn report(receipts: &Sender<Receipt>, receipt: Receipt) -> Result<()> {
