@@ -63,6 +63,29 @@ fn a_journal_without_a_head_gets_one_when_its_log_is_trusted() {
 }
 
 #[test]
+fn a_lock_names_the_run_that_is_worked_on() {
+    let database = small("lock");
+    let lines = "table: t\ntuning: { batch_size: 10, throttle_ms: 200 }";
+    let scratch = Scratch::with(&database, &[export("a", lines)]);
+    let mut first = Rivet::new(&scratch).spawn(&["run", "-q"]);
+    let run = loop {
+        assert!(first.is_running(), "{}", first.wait());
+        let runs = scratch.rivet(&["runs", "--json"]);
+        if runs.code() == Some(0) && !runs.summaries().is_empty() {
+            break run_id(&runs.summary());
+        }
+        std::thread::yield_now();
+    };
+    let lock = fs::read_to_string(scratch.journal_dir("a").join("LOCK")).expect("a lock can be read");
+    assert!(lock.contains(&format!("pid {}\n", first.id())) && lock.ends_with(&format!("run {run}\n")), "{lock}");
+    scratch.rivet(&["run"]).expect_error(7, "RIVET_JOURNAL_BUSY").expect_in_stderr(&run);
+    scratch.rivet(&["resume", &run]).expect_error(7, "RIVET_JOURNAL_BUSY").expect_in_stderr(&run);
+    first.signal(rustix::process::Signal::INT);
+    first.wait().expect_exit(130);
+    assert_eq!(fs::read(scratch.journal_dir("a").join("LOCK")).expect("the file stays"), b"", "nobody holds it");
+}
+
+#[test]
 fn a_prune_keeps_the_last_success_since_its_columns_are_what_the_next_run_is_compared_with() {
     let database = small("prune_baseline");
     let scratch = Scratch::with(&database, &[export("a", "table: t\non_schema_drift: fail")]);

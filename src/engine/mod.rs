@@ -135,7 +135,12 @@ fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport 
         context.tell_of_recovery(&journal);
         begin(context, journal, request)
     });
-    match ledger {
+    let held = ledger.and_then(|(ledger, resumed)| {
+        // Which run it would be was not known when the lock was taken.
+        ledger.journal().hold_for(&ledger.summary().run_id)?;
+        Ok((ledger, resumed))
+    });
+    match held {
         Ok((ledger, resumed)) => finish(context, ledger, resumed),
         Err(error) => failed(error),
     }

@@ -96,7 +96,7 @@ pub struct Journal {
 
 enum Place {
     Memory,
-    Directory { paths: disk::Paths, _lock: Lock },
+    Directory { paths: disk::Paths, lock: Lock },
 }
 
 impl Journal {
@@ -131,7 +131,7 @@ impl Journal {
             recovery: opened.recovery,
             poison: None,
             meter: Meter::default(),
-            place: Place::Directory { paths, _lock: lock },
+            place: Place::Directory { paths, lock },
         })
     }
 
@@ -234,6 +234,16 @@ impl Journal {
         let recorded: Vec<Recorded> = sealed.into_iter().map(|(recorded, _)| recorded).collect();
         self.meter.note(&recorded, began.elapsed());
         Ok(recorded)
+    }
+
+    /// Says in the lock what the journal is held for, for whoever is sent away by it. In memory, nothing.
+    ///
+    /// # Errors
+    /// `JournalUnwritable`.
+    pub fn hold_for(&self, run_id: &str) -> Result<()> {
+        let Place::Directory { paths, lock } = &self.place else { return Ok(()) };
+        let rewritten = lock.rewrite(&Holder::this_process(run_id));
+        rewritten.map_err(|error| disk::unwritable(&paths.lock(), "cannot be written", error))
     }
 
     /// Replaces `status.json`: a convenience for whoever watches a live run, not a record. In memory, nothing.

@@ -232,7 +232,7 @@ pub fn prune(dir: &Path, keep: usize, holder: &Holder) -> Result<Pruned> {
     let anchor = Anchor { run: last.run, mark: head::Mark { seq: last.last, hash } };
     let events = kept_events(journal.store.as_ref(), anchor)
         .map_err(|error| disk::unopenable(&paths.log(), &format!("it cannot be read: {error}")))?;
-    let Place::Directory { _lock, .. } = journal.close_log() else {
+    let Place::Directory { lock: _lock, .. } = journal.close_log() else {
         return Err(Error::new(ErrorKind::Internal, "a journal in memory has nothing to prune"));
     };
     disk::wait_for_engine_lock(&paths)?;
