@@ -15,6 +15,27 @@ fn filled(name: &str) -> Database {
 }
 
 #[test]
+fn exports_that_a_signal_kept_from_beginning_are_one_line_with_a_next_step_that_exists() {
+    let database = filled("not_begun");
+    let slow = "table: t\ntuning: { batch_size: 20, throttle_ms: 100 }";
+    let exports =
+        [export("done", "table: t"), export("slow", slow), export("third", "table: t"), export("fourth", "table: t")];
+    let scratch = Scratch::with(&database, &exports);
+    let mut running = Rivet::new(&scratch).spawn(&["run", "-q"]);
+    while !scratch.journal_dir("slow").join("log").exists() {
+        assert!(running.is_running(), "{}", running.wait());
+        std::thread::yield_now();
+    }
+    running.signal(Signal::INT);
+    let stopped = running.wait().expect_exit(130);
+    assert_eq!(stopped.stderr.matches("error[RIVET_RUN_INTERRUPTED]").count(), 2, "{stopped}");
+    assert!(stopped.stderr.contains("2 exports were not begun: third, fourth"), "{stopped}");
+    assert!(stopped.stderr.contains("Run the same command again, with `-e third -e fourth`"), "{stopped}");
+    assert!(!stopped.stderr.contains("Resume it with the command that is printed"), "{stopped}");
+    assert!(stopped.stdout.contains("rivet resume slow-"), "{stopped}");
+}
+
+#[test]
 fn a_panic_is_a_defect_of_one_run_whose_journal_says_so_and_which_can_be_resumed() {
     let database = filled("panic");
     let scratch = Scratch::with(&database, &[export("a", "table: t"), export("b", "table: t")]);

@@ -43,7 +43,8 @@ pub struct RunRequest {
     pub fresh: bool,
 }
 
-/// How one export ended. A summary is missing only when no run came to be; an error is missing only on success.
+/// How one export ended. A summary is missing only when no run came to be; an error is missing only on success. Where a
+/// request to stop came first, there is no summary and the error is that.
 #[derive(Debug)]
 pub struct ExportReport {
     pub export: String,
@@ -129,7 +130,7 @@ fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport 
     let name = context.export.name.clone();
     let failed = |error: Error| failed_before_its_run(&name, error);
     if context.stop.is_requested() {
-        return failed(stop::interrupted());
+        return ExportReport { export: name, summary: None, error: Some(stop::interrupted()), was_complete: false };
     }
     let ledger = open_journal(&context.config.state_dir, &name, "").and_then(|journal| {
         context.tell_of_recovery(&journal);
