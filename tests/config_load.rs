@@ -203,7 +203,7 @@ fn a_remote_host_needs_a_word_on_tls_and_a_local_one_does_not() {
 fn every_key_that_an_existing_file_may_hold_without_effect_is_accepted() {
     let export = "mode: chunked\nchunk_column: id\nchunk_size: 1_000\nchunk_checkpoint: true\nchunk_max_attempts: 4\nchunk_dense: true\n\
                   on_schema_drift: continue\nsource_group: replica-1\nconsistency: mixed\nwave: 2\nparallel_safe: true\n\
-                  reconcile_required: true\nshape_drift_warn_factor: 2.5\nparallel: 4\nmeta_columns: { exported_at: false }\n\
+                  reconcile_required: false\nshape_drift_warn_factor: 0.0\nparallel: 4\nmeta_columns: { exported_at: false }\n\
                   quality:\nverify: content\nskip_empty: yes\n";
     let config = with("tuning: { adaptive: false, min_parallel: 1 }", export).load().unwrap();
     let export = only(&config);
