@@ -139,3 +139,18 @@ fn a_count_that_is_not_that_of_the_rows_is_never_delivered() {
     assert!(!scratch.run_dir(&run).join("_SUCCESS").exists());
     assert_eq!(finished.summary()["files_committed"], 0);
 }
+
+#[test]
+fn a_server_that_is_too_old_is_refused_with_its_version() {
+    let database = Database::create("too_old");
+    database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1); ANALYZE t");
+    let version = database.value("SHOW server_version");
+    let greeting = |major: &str| -> &'static [u8] { format!("server_version\0{major}").into_bytes().leak() };
+    let proxy = Proxy::start(database.server.port, Fault::Rewrite(greeting(&version[..2]), greeting("12")));
+    let url = format!("postgres://postgres@127.0.0.1:{}/{}", proxy.port, database.name);
+    let scratch = Scratch::new();
+    scratch.write_config(&config(&url, &[export("a", "table: t")]));
+    let finished = scratch.rivet(&["run"]).expect_error(2, "RIVET_SOURCE_UNSUPPORTED");
+    drop(finished.expect_in_stderr(&format!("PostgreSQL 12{}", &version[2..])).expect_in_stderr("PostgreSQL 13"));
+    assert!(proxy.fault_happened(), "nothing was rewritten");
+}
