@@ -57,7 +57,7 @@ pub fn publish(ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::ValidationFailed`] with the first finding; the destination or the journal failed.
 pub fn validate_published(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
-    let depth = if ledger.state().planned.verify_content { Depth::Full } else { Depth::Size };
+    let depth = if context.export.verify_content { Depth::Full } else { Depth::Size };
     let report = validate(destination.path(), depth)?;
     let findings: Vec<String> = report.findings.iter().map(|finding| finding.to_string()).collect();
     let first = findings.first().cloned();

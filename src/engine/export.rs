@@ -6,7 +6,7 @@ use super::memory;
 use super::notice::{Notice, tell};
 use super::reading::{Limits, Reading, read_slices};
 use super::stop::Stop;
-use super::{deliver, settle};
+use super::{deliver, last_success, settle};
 use crate::config::{Config, ExportConfig, Tuning};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
@@ -170,6 +170,17 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
     }
 }
 
+/// Records that the work ended in a panic. The state may be ahead of the journal then, which alone says where the run
+/// stands.
+pub fn fail_after_panic(context: &ExportContext<'_>, ledger: &mut Ledger, error: Error) -> Error {
+    let error = error.at(format_args!("export \"{}\"", context.export.name));
+    // Where the journal cannot be read or written any more, the run is one that ended without a word.
+    if ledger.fold_again().is_ok() {
+        let _ = ledger.record(finished(ledger, Outcome::Failed, Some(&error), None));
+    }
+    error
+}
+
 fn begin_invocation(ledger: &mut Ledger) -> Result<()> {
     let Holder { pid, host, .. } = Holder::this_process(&ledger.summary().run_id);
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -197,6 +208,11 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
     let mut destination: Option<LocalPrefix> = None;
     if let Some(forced) = &context.forced {
         context.warn(ledger, "forced", format!("gone on with by --force although {forced}"))?;
+    }
+    let planned = &ledger.state().planned;
+    if planned.skip_empty != context.export.skip_empty {
+        let message = format!("`skip_empty` stays as it was when the run was planned: {}", planned.skip_empty);
+        context.warn(ledger, "policy_kept", message)?;
     }
     if ledger.state().invocation > 1 && ledger.state().is_planned {
         let prefix = prepare(ledger)?;
@@ -364,8 +380,12 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     let described =
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
     let relations = context.ask_server(identity::identify(holder.session.client(), &described))?;
+    let schema = described.schema();
+    let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
+    let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
+    let policy = export.on_schema_drift;
     // In this order: of another table it is of no interest that its columns are others.
-    let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema(described.schema())];
+    let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema { schema, policy, previous }];
     record_aloud(context, ledger, resolved)?;
     if described.relation.as_ref().is_some_and(|relation| relation.row_security) {
         let message = "row security is in force: only the rows that this role may see are exported".to_owned();
@@ -453,10 +473,8 @@ fn read(
         workers,
         halt: Stop::default(),
         limits: Limits {
-            batch_rows: batch_rows(context.export),
-            batch_bytes: tuning.batch_size_memory_mb.map_or(share.batch_bytes, |mb| share.batch_bytes.min(mb << 20)),
-            // Where rows are counted the stream is taken in small pieces, so that a batch is overshot by a few rows only.
-            piece_bytes: if export_counts_rows(context.export) { 4096 } else { usize::MAX },
+            batch_rows: batch_rows(tuning),
+            batch_bytes: batch_bytes(tuning, share.batch_bytes),
             part_bytes: context.export.max_file_size,
             max_value_bytes: tuning.max_value_mb << 20,
             statement_timeout: statement_timeout(tuning, pending.iter().copied().max().unwrap_or(0)),
@@ -497,12 +515,14 @@ fn most_rows(tuning: &Tuning) -> Option<u64> {
 }
 
 /// Rows per batch: as configured, or unbounded where bytes decide.
-fn batch_rows(export: &ExportConfig) -> usize {
-    if export_counts_rows(export) { export.tuning.batch_size } else { usize::MAX }
+fn batch_rows(tuning: &Tuning) -> usize {
+    if tuning.batch_size_memory_mb.is_none() { tuning.batch_size } else { usize::MAX }
 }
 
-fn export_counts_rows(export: &ExportConfig) -> bool {
-    export.tuning.batch_size_memory_mb.is_none()
+/// Bytes per batch: a worker's share of the budget, or less where the tuning says so.
+fn batch_bytes(tuning: &Tuning, share: usize) -> usize {
+    let limits = [tuning.batch_size_memory_mb, tuning.max_batch_memory_mb];
+    limits.into_iter().flatten().map(|mb| mb << 20).fold(share, usize::min)
 }
 
 fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {

@@ -39,6 +39,17 @@ impl Ledger {
         Ok(Ledger { journal, run, state, summary, clock, status_written: None })
     }
 
+    /// Takes state and summary from the journal again.
+    ///
+    /// # Errors
+    /// As [`Ledger::reopen`].
+    pub fn fold_again(&mut self) -> Result<()> {
+        let records = self.journal.records(self.run)?;
+        self.state = RunState::fold(&records)?;
+        self.summary = RunSummary::from_events(&records);
+        Ok(())
+    }
+
     /// [`Ledger::record_all`] of one command.
     pub fn record(&mut self, command: Command) -> Result<()> {
         self.record_all([command])

@@ -18,7 +18,7 @@ use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
 use crate::source::postgres::catalog::Described;
 use crate::source::postgres::session::{Session, SessionSettings};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -53,8 +53,6 @@ pub struct Limits {
     /// A batch is handed on when it holds so many rows, or so many bytes.
     pub batch_rows: usize,
     pub batch_bytes: usize,
-    /// The batch is looked at after so many bytes of the stream.
-    pub piece_bytes: usize,
     /// Encoded bytes after which a part is closed.
     pub part_bytes: u64,
     pub max_value_bytes: usize,
@@ -115,11 +113,9 @@ pub enum Receipt {
         attempt: Attempt,
         last_file: Option<FileNo>,
         rows: u64,
+        /// By index of the column: values that it has no room for and that were delivered as NULL.
+        special_values: Vec<(usize, u64)>,
         took: Duration,
-    },
-    Warning {
-        code: &'static str,
-        message: String,
     },
     Failed {
         worker: usize,
@@ -153,13 +149,22 @@ pub fn read_slices(context: &ExportContext<'_>, ledger: &mut Ledger, reading: &R
         if desks.is_empty() {
             return Err(Error::new(ErrorKind::Internal, "the system gives no thread to a worker"));
         }
-        let (waiting, fetched) = (HashMap::new(), HashMap::new());
-        let coordinator =
-            Coordinator { context, ledger, reading, desks, waiting, failed: None, refusal: None, fetched };
+        let mut coordinator = Coordinator {
+            context,
+            ledger,
+            reading,
+            desks,
+            waiting: HashMap::new(),
+            failed: None,
+            refusal: None,
+            fetched: HashMap::new(),
+            special_values: BTreeMap::new(),
+        };
         let outcome = coordinator.coordinate(&inbox);
         // After a failure, whoever still works stops; after success, only who still tries to connect.
         reading.halt.request();
-        outcome
+        // Where the journal is what failed, the first error is the one worth reading.
+        outcome.and(coordinator.tell_of_special_values(reading.schema))
     });
     watcher.abort();
     outcome
@@ -213,10 +218,12 @@ struct Coordinator<'a, 'c> {
     refusal: Option<Error>,
     /// Rows and bytes of the attempts at work, for the eyes.
     fetched: HashMap<SliceNo, (u64, u64)>,
+    /// What the slices that are complete delivered as NULL, by index of the column.
+    special_values: BTreeMap<usize, u64>,
 }
 
 impl Coordinator<'_, '_> {
-    fn coordinate(mut self, inbox: &Receiver<Receipt>) -> Result<()> {
+    fn coordinate(&mut self, inbox: &Receiver<Receipt>) -> Result<()> {
         loop {
             if self.failed.is_none() {
                 self.hand_out()?;
@@ -345,7 +352,7 @@ impl Coordinator<'_, '_> {
                 let _ = acknowledge.send(());
                 self.tell_of_part();
             }
-            Receipt::Drained { worker, slice, attempt, last_file, rows, took } => {
+            Receipt::Drained { worker, slice, attempt, last_file, rows, special_values, took } => {
                 let (took_ms, rss_mb) = (took.as_millis() as u64, super::memory::peak_rss_mb());
                 // One flush for the slice's end and the next one's beginning: nothing depends on the one alone.
                 let next = self.next_due();
@@ -354,6 +361,9 @@ impl Coordinator<'_, '_> {
                 let started = next.map(|slice| Command::StartSlice { slice });
                 self.ledger.record_all(receipt.into_iter().chain([completed]).chain(started))?;
                 self.fetched.remove(&slice);
+                for (column, count) in special_values {
+                    *self.special_values.entry(column).or_default() += count;
+                }
                 if last_file.is_some() {
                     self.tell_of_part();
                 }
@@ -363,7 +373,6 @@ impl Coordinator<'_, '_> {
                     None => self.desks[worker].place = Place::Idle,
                 }
             }
-            Receipt::Warning { code, message } => self.context.warn(self.ledger, code, message)?,
             Receipt::Failed { worker, slice, attempt, error } => {
                 self.desks[worker].place = Place::Standing(Instant::now());
                 self.take_failure(slice, attempt, error)?;
@@ -372,6 +381,18 @@ impl Coordinator<'_, '_> {
                 self.failed.get_or_insert_with(interrupted);
                 self.context.notify(Notice::Stopping { export: export.clone() });
             }
+        }
+        Ok(())
+    }
+
+    /// One total for each column, at the end of the reading.
+    fn tell_of_special_values(&mut self, schema: &Schema) -> Result<()> {
+        for (column, count) in std::mem::take(&mut self.special_values) {
+            let name = schema.columns.get(column).map_or("?", |column| column.name.as_str());
+            let message = format!(
+                "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
+            );
+            self.context.warn(self.ledger, "special_values", message)?;
         }
         Ok(())
     }

@@ -120,8 +120,10 @@ fn read_slice(
     let mut decoder = Decoder::new(&decode_columns(reading), reading.limits.max_value_bytes)?;
     let mut files = Files::new(reading, assignment, receipts);
     while let Some(chunk) = stream.next_chunk().map_err(place)? {
-        for piece in chunk.messages().chunks(reading.limits.piece_bytes) {
-            decoder.push_messages(piece).map_err(place)?;
+        let mut messages = chunk.messages();
+        while !messages.is_empty() {
+            let taken = decoder.push_rows(messages, reading.limits.batch_rows).map_err(place)?;
+            messages = &messages[taken..];
             if decoder.rows() >= reading.limits.batch_rows || decoder.buffered_bytes() >= reading.limits.batch_bytes {
                 files.write(&decoder.take_batch().map_err(place)?, stream.bytes())?;
             }
@@ -137,10 +139,10 @@ fn read_slice(
         let what = format!("the server counted {counted} rows, {} were handed to the encoder", files.rows);
         return Err(place(Error::new(ErrorKind::CountMismatch, what)));
     }
-    report_special_values(&decoder, reading, receipts);
+    let special_values = decoder.special_values();
     let writes_empty = matches!(reading.split, crate::run::plan::Split::Whole) && reading.limits.writes_empty_file;
     let last_file = files.finish(counted, writes_empty)?;
-    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, took: started.elapsed() })
+    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, special_values, took: started.elapsed() })
 }
 
 /// What has to be set on a session before it reads, beyond what it was pinned to.
@@ -176,16 +178,6 @@ fn stop_with(reading: &Reading<'_>, stream: &CopyStream) -> tokio::task::JoinSet
         reading.runtime,
     );
     watch
-}
-
-fn report_special_values(decoder: &Decoder, reading: &Reading<'_>, receipts: &Sender<Receipt>) {
-    for (column, count) in decoder.special_values() {
-        let name = reading.schema.columns.get(column).map_or("?", |column| column.name.as_str());
-        let message = format!(
-            "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
-        );
-        let _ = receipts.send(Receipt::Warning { code: "special_values", message });
-    }
 }
 
 fn report(receipts: &Sender<Receipt>, receipt: Receipt) -> Result<()> {

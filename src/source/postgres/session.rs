@@ -197,12 +197,14 @@ async fn open(
         None => {
             let tap = Tap::new(socket, diversion.clone());
             let (client, connection) = address.config.connect_raw(tap, NoTls).await.map_err(refused)?;
+            refuse_old(connection.parameter("server_version"), &address.label)?;
             (client, Box::pin(connection))
         }
         Some(connector) => {
             let (connector, hostname) = (connector.clone(), address.hostname());
             let tapped = TappedTls { connector, hostname, diversion: diversion.clone() };
             let (client, connection) = address.config.connect_raw(socket, tapped).await.map_err(refused)?;
+            refuse_old(connection.parameter("server_version"), &address.label)?;
             (client, Box::pin(connection))
         }
     };
@@ -225,6 +227,23 @@ async fn open(
         server_version: facts.server_version,
     };
     Ok((session, driver))
+}
+
+/// `pg_current_snapshot()` and much of what the catalog is asked came with this version.
+const OLDEST_MAJOR: u32 = 13;
+
+/// Looks at what the server says of itself in its greeting, before it is asked for anything that it may not know.
+fn refuse_old(version: Option<&str>, server: &str) -> Result<()> {
+    let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok());
+    match (version, major) {
+        (Some(version), Some(major)) if major < OLDEST_MAJOR => {
+            let what =
+                format!("{server} is PostgreSQL {version}, and this version of rivet reads {OLDEST_MAJOR} and later");
+            let hint = format!("Read from a server of PostgreSQL {OLDEST_MAJOR} or later.");
+            Err(Error::new(ErrorKind::SourceUnsupported, what).with_hint(hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Facts {
