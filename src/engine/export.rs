@@ -458,7 +458,6 @@ fn read(
             format!("{workers} slices are read at once instead of {wanted}: `memory_budget_mb` has no room for more");
         context.warn(ledger, "parallel_reduced", message)?;
     }
-    let share = memory::share(budget_mb, workers, context.export.row_group_bytes);
     let reading = Reading {
         runtime: context.runtime,
         source: &context.config.source,
@@ -474,7 +473,8 @@ fn read(
         halt: Stop::default(),
         limits: Limits {
             batch_rows: batch_rows(tuning),
-            batch_bytes: batch_bytes(tuning, share.batch_bytes),
+            // Every limit that the tuning can name is above it.
+            batch_bytes: memory::BATCH_BYTES,
             part_bytes: context.export.max_file_size,
             max_value_bytes: tuning.max_value_mb << 20,
             statement_timeout: statement_timeout(tuning, pending.iter().copied().max().unwrap_or(0)),
@@ -485,7 +485,7 @@ fn read(
         options: ParquetOptions {
             compression: context.export.compression,
             row_group_rows: context.export.row_group_rows,
-            row_group_bytes: share.row_group_bytes,
+            row_group_bytes: memory::row_group_bytes(budget_mb, workers, context.export.row_group_bytes),
         },
         metadata: vec![
             ("rivet.run_id".to_owned(), ledger.summary().run_id.clone()),
@@ -517,12 +517,6 @@ fn most_rows(tuning: &Tuning) -> Option<u64> {
 /// Rows per batch: as configured, or unbounded where bytes decide.
 fn batch_rows(tuning: &Tuning) -> usize {
     if tuning.batch_size_memory_mb.is_none() { tuning.batch_size } else { usize::MAX }
-}
-
-/// Bytes per batch: a worker's share of the budget, or less where the tuning says so.
-fn batch_bytes(tuning: &Tuning, share: usize) -> usize {
-    let limits = [tuning.batch_size_memory_mb, tuning.max_batch_memory_mb];
-    limits.into_iter().flatten().map(|mb| mb << 20).fold(share, usize::min)
 }
 
 fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {

@@ -12,19 +12,12 @@ pub fn peak_rss_mb() -> u32 {
         .map_or(0, |kib| kib.div_ceil(1024) as u32)
 }
 
-/// What one worker may hold of the budget of the whole process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Arrow bytes of a batch on its way from the decoder to the encoder.
-    pub batch_bytes: usize,
-    /// Encoded bytes after which a row group is closed.
-    pub row_group_bytes: usize,
-}
-
 const MIB: usize = 1 << 20;
-/// Batches beyond this gain nothing, cost cache, and leave larger holes in the heap.
-const LARGEST_BATCH: usize = 512 * 1024;
-const SMALLEST_BATCH: usize = 256 * 1024;
+
+/// Arrow bytes of a batch on its way from the decoder to the encoder. Larger ones gain nothing, cost cache, and leave larger
+/// holes in the heap: with 2 MiB a narrow table took half as much memory again.
+pub const BATCH_BYTES: usize = 256 * 1024;
+
 const SMALLEST_ROW_GROUP: usize = MIB;
 /// What a worker holds at the least: the smallest batch and row group, a receive pipe of four chunks, the sink's buffer, and
 /// what codecs and allocators keep beside them. Measured.
@@ -35,15 +28,13 @@ pub fn workers(budget_mb: usize, wanted: usize) -> usize {
     wanted.min(budget_mb / SMALLEST_SHARE_MB).max(1)
 }
 
-/// Divides the budget. A worker's peak is about the batch, the row group in its encoder (encoded pages of all columns and
-/// the dictionaries that are still open), and the file's write buffer; the receive buffers are bounded beside it. Half of
-/// the share goes to the row group, which leaves the other half to what allocators and codecs hold beside it.
-pub fn share(budget_mb: usize, workers: usize, row_group_bytes: usize) -> Share {
+/// Encoded bytes after which a worker closes a row group: what was `asked`, or what the budget has room for. A worker's peak
+/// is about the batch, the row group in its encoder (encoded pages of all columns and the dictionaries that are still open),
+/// and the file's write buffer; the receive buffers are bounded beside it. A quarter of the share goes to the encoded row
+/// group, of which an encoder holds two to three times as much.
+pub fn row_group_bytes(budget_mb: usize, workers: usize, asked: usize) -> usize {
     let share = budget_mb * MIB / workers.max(1);
-    Share {
-        batch_bytes: (share / 16).clamp(SMALLEST_BATCH, LARGEST_BATCH),
-        row_group_bytes: row_group_bytes.min((share / 4).max(SMALLEST_ROW_GROUP)),
-    }
+    asked.min((share / 4).max(SMALLEST_ROW_GROUP))
 }
 
 #[cfg(test)]
@@ -61,10 +52,9 @@ mod tests {
     }
 
     #[test]
-    fn more_workers_get_smaller_shares_and_no_share_vanishes() {
-        let one = share(128, 1, 16 * MIB);
-        let many = share(128, 64, 16 * MIB);
-        assert_eq!(one, Share { batch_bytes: LARGEST_BATCH, row_group_bytes: 16 * MIB });
-        assert_eq!(many, Share { batch_bytes: SMALLEST_BATCH, row_group_bytes: SMALLEST_ROW_GROUP });
+    fn more_workers_get_smaller_row_groups_and_none_vanishes() {
+        assert_eq!(row_group_bytes(128, 1, 16 * MIB), 16 * MIB);
+        assert_eq!(row_group_bytes(128, 4, 16 * MIB), 8 * MIB);
+        assert_eq!(row_group_bytes(128, 1000, 16 * MIB), SMALLEST_ROW_GROUP);
     }
 }

@@ -195,7 +195,7 @@ struct Files<'a> {
     rows: u64,
     /// Of the rows, and of the bytes of the stream, those that were reported, and when.
     reported: (u64, u64),
-    reported_at: Instant,
+    reported_at: Option<Instant>,
     /// Bytes of the stream that are written.
     bytes: u64,
 }
@@ -218,7 +218,7 @@ impl<'a> Files<'a> {
             open: None,
             rows: 0,
             reported: (0, 0),
-            reported_at: Instant::now(),
+            reported_at: None,
             bytes: 0,
         }
     }
@@ -242,7 +242,7 @@ impl<'a> Files<'a> {
         self.open = Some(open);
         self.rows += rows;
         self.bytes = bytes;
-        if self.reported_at.elapsed() >= REPORT_EVERY {
+        if self.reported_at.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
             self.report_fetched()?;
         }
         self.throttle(rows)
@@ -256,7 +256,7 @@ impl<'a> Files<'a> {
             report(self.receipts, Receipt::Batch { slice: plan.slice, attempt: *attempt, rows, bytes })?;
             self.reported = (self.rows, self.bytes);
         }
-        self.reported_at = Instant::now();
+        self.reported_at = Some(Instant::now());
         Ok(())
     }
 
