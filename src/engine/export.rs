@@ -17,8 +17,9 @@ use crate::run::event::{Outcome, RunFinished};
 use crate::run::plan::SlicePlan;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
+use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::{Session, SessionSettings};
-use crate::source::postgres::{identity, snapshot, split};
+use crate::source::postgres::{snapshot, split};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -118,6 +119,8 @@ struct SnapshotHolder {
     session: Arc<Session>,
     temp_bytes: Option<i64>,
     described: Option<Described>,
+    /// Under which it was described.
+    search_path: String,
 }
 
 /// Works on the run until it is closed, and records how the work ended.
@@ -324,7 +327,7 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
     let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
     let opened = Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby });
     record_aloud(context, ledger, [opened])?;
-    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None })
+    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None, search_path: String::new() })
 }
 
 /// Records, and tells of the warnings that came of it.
@@ -347,7 +350,8 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     let export = context.export;
     let described =
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
-    let relations = context.ask_server(identity::identify(holder.session.client(), &described))?;
+    let Identified { relations, search_path } =
+        context.ask_server(identity::identify(holder.session.client(), &described))?;
     // In this order: of another table it is of no interest that its columns are others.
     let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema(described.schema())];
     record_aloud(context, ledger, resolved)?;
@@ -364,6 +368,7 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         }
     }
     holder.described = Some(described);
+    holder.search_path = search_path;
     Ok(())
 }
 
@@ -415,6 +420,7 @@ fn read(
         source: &context.config.source,
         settings: context.settings(),
         described,
+        search_path: &at.search_path,
         schema: &schema,
         split: &split,
         destination: prefix,
