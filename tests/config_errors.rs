@@ -143,7 +143,7 @@ fn each_mistake_has_its_code_its_place_and_a_word_that_helps() {
         (export("mode: chunked\nchunk_column: a\nchunk_by_key: b"), ConfigInvalid, "11:19", "beside `chunk_column`"),
         (export("mode: chunked\nchunk_by_days: 4"), ConfigUnsupported, "10:20", "`chunk_count`"),
         (export("mode: chunked\nchunk_size_memory_mb: 4"), ConfigUnsupported, "10:27", "`chunk_count`"),
-        (export("mode: chunked").replacen("table: public.orders", "query: select 1", 1), ConfigUnsupported, "6:12", "`mode: full`"),
+        (export("mode: chunked").replacen("table: public.orders", "query: select 1", 1), ConfigInvalid, "6:12", "`mode: full`"),
         (export("parallel: 2\ntuning: { parallel: 3 }"), ConfigInvalid, "9:15", "disagree"),
         (export("consistency: per_slice"), ConfigUnsupported, "9:18", "one snapshot"),
         (export("on_schema_drift: panic"), ConfigInvalid, "9:22", "one of `warn`"),

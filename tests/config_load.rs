@@ -337,6 +337,7 @@ fn the_definition_follows_what_comes_out() {
     };
     let base = format!("{SOURCE}{EXPORT}");
     let reference = definition(&base);
+    assert_eq!(reference.to_string(), "xxh3:775f6da450f7c5d2", "the runs of earlier builds cannot be resumed");
     assert_eq!(definition(&base), reference, "the directory of the file does not matter");
     for (from, to) in [
         ("localhost", "127.0.0.1"),
@@ -357,11 +358,15 @@ fn the_definition_follows_what_comes_out() {
         ("format: parquet", "format: parquet\n    columns: { a: text }"),
         ("format: parquet", "format: parquet\n    consistency: restart"),
         ("format: parquet", "format: parquet\n    parquet: { row_group_rows: 10 }"),
+        ("format: parquet", "format: parquet\n    parquet: { target_row_group_mb: 4 }"),
+        ("format: parquet", "format: parquet\n    parquet: { target_row_group_mb: 64 }"),
+        ("format: parquet", "format: parquet\n    parquet: { max_row_group_mb: 4 }"),
     ] {
         assert_ne!(definition(&base.replacen(from, to, 1)), reference, "{from} → {to}");
     }
     for (from, to) in [
         ("reader@", "writer:secret@"),
+        ("format: parquet", "format: parquet\n    parquet: { target_row_group_mb: 8, max_row_group_mb: 64 }"),
         ("localhost", "LOCALHOST"),
         ("format: parquet", "format: parquet\n    tuning: { parallel: 7, profile: safe }"),
         ("format: parquet", "format: parquet\n    skip_empty: true"),

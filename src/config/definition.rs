@@ -10,6 +10,9 @@ use super::{Chunks, Compression, ExportConfig, Host, Selection, SourceConfig};
 use crate::run::ids::Fingerprint;
 use std::fmt::Write;
 
+/// What [`canonical`] takes for granted. It stays what it is, whatever the configuration's own default becomes.
+const ROW_GROUP_BYTES: usize = 8 << 20;
+
 /// `template` is the destination's path as configured, tokens unresolved: moving the project does not change it. Whether it
 /// still leads to the same place is [`super::still_resolves_to`]'s question.
 pub fn fingerprint(export: &ExportConfig, source: &SourceConfig, template: &str) -> Fingerprint {
@@ -59,5 +62,9 @@ fn canonical(export: &ExportConfig, source: &SourceConfig, template: &str) -> St
     item("max_file_size", &export.max_file_size.to_string());
     item("row_group_rows", &export.row_group_rows.map(|n| n.to_string()).unwrap_or_default());
     item("restart_on_resume", if export.restart_on_resume { "yes" } else { "no" });
+    // Came later: only where it says something else than every definition before it did.
+    if export.row_group_bytes != ROW_GROUP_BYTES {
+        item("row_group_bytes", &export.row_group_bytes.to_string());
+    }
     text
 }

@@ -361,13 +361,12 @@ fn read_chunks(section: &Section<'_>, mode: Mode) -> Result<(Chunks, Layer)> {
     if let (Some(_), Some(field)) = (section.get("chunk_column"), section.get("chunk_by_key")) {
         return Err(field.invalid("stands beside `chunk_column`").with_hint("Keep one of the two."));
     }
-    if let Some(field) = section.first_of(&["query", "query_file"]) {
-        return Err(field.unsupported(
-            "is read in chunks, which this version only does with a table",
-            "Use `table`, or read the query with `mode: full`.",
-        ));
-    }
     let column = section.first_of(&["chunk_column", "chunk_by_key"]);
+    // A table has its key; of what a query returns only whoever wrote it knows what divides it.
+    if let (Some(field), None) = (section.first_of(&["query", "query_file"]), &column) {
+        let error = field.invalid("is read in chunks, and no column is named to divide it by");
+        return Err(error.with_hint("Name one in `chunk_column`, or read the query with `mode: full`."));
+    }
     let chunks = Chunks {
         column: column.map(|field| field.text().map(str::to_owned)).transpose()?,
         size: section.get("chunk_size").map(|field| field.number(1..=u64::MAX / 2)).transpose()?,

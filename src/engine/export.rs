@@ -18,8 +18,9 @@ use crate::run::plan::SlicePlan;
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
+use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::{Session, SessionSettings};
-use crate::source::postgres::{identity, snapshot, split};
+use crate::source::postgres::{snapshot, split};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -133,6 +134,8 @@ struct SnapshotHolder {
     session: Arc<Session>,
     temp_bytes: Option<i64>,
     described: Option<Described>,
+    /// Under which it was described.
+    search_path: String,
 }
 
 /// Works on the run until it is closed, and records how the work ended.
@@ -356,7 +359,7 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
     let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
     let opened = Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby });
     record_aloud(context, ledger, [opened])?;
-    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None })
+    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None, search_path: String::new() })
 }
 
 /// Records, and tells of the warnings that came of it.
@@ -379,7 +382,8 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     let export = context.export;
     let described =
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
-    let relations = context.ask_server(identity::identify(holder.session.client(), &described))?;
+    let Identified { relations, search_path } =
+        context.ask_server(identity::identify(holder.session.client(), &described))?;
     let schema = described.schema();
     let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
     let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
@@ -400,6 +404,7 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         }
     }
     holder.described = Some(described);
+    holder.search_path = search_path;
     Ok(())
 }
 
@@ -463,6 +468,7 @@ fn read(
         source: &context.config.source,
         settings: context.settings(),
         described,
+        search_path: &at.search_path,
         schema: &schema,
         split: &split,
         destination: prefix,

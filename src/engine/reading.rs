@@ -29,6 +29,8 @@ pub struct Reading<'a> {
     pub source: &'a SourceConfig,
     pub settings: SessionSettings,
     pub described: &'a Described,
+    /// Under which names in a query mean what they meant when it was described.
+    pub search_path: &'a str,
     pub schema: &'a Schema,
     pub split: &'a Split,
     pub destination: &'a LocalPrefix,

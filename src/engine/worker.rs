@@ -81,7 +81,10 @@ fn take_seat(reading: &Reading<'_>) -> Result<Arc<Session>> {
     }
     unless_stopped(reading, async {
         let session = Session::connect(reading.source, &reading.settings).await?;
-        let joined = snapshot::join(session.client(), &reading.snapshot_id);
+        let joined = async {
+            snapshot::join(session.client(), &reading.snapshot_id).await?;
+            snapshot::look_in(session.client(), reading.search_path).await
+        };
         super::export::in_time(reading.settings.stall_timeout, joined).await?;
         Ok(Arc::new(session))
     })

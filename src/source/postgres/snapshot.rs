@@ -1,6 +1,7 @@
 //! One exported snapshot, shared by all sessions of a run.
 
 use super::catalog::failed;
+use super::sql::literal;
 use crate::error::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
@@ -59,6 +60,16 @@ pub async fn join(client: &Client, id: &str) -> Result<()> {
     let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{id}'");
     let Err(error) = client.batch_execute(&begin).await else { return Ok(()) };
     Err(rolled_back(client, error).await.at(format_args!("snapshot {id}")))
+}
+
+/// Lets names in this transaction mean what they mean to the session that opened the snapshot: the default of a role or a
+/// database may have changed since, and a query names relations without their schemas.
+///
+/// # Errors
+/// Whatever the server says.
+pub async fn look_in(client: &Client, search_path: &str) -> Result<()> {
+    let set = format!("SELECT pg_catalog.set_config('search_path', {}, true)", literal(search_path));
+    client.batch_execute(&set).await.map_err(|error| failed(error, "while the search path was set"))
 }
 
 /// Ends the transaction of [`open`] or [`join`].
