@@ -4,6 +4,7 @@
 //! exit code, whether trying again can help, what to do next) is looked up in one table, [`ErrorKind::class`].
 
 use std::fmt;
+use std::io;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -156,6 +157,8 @@ error_kinds! {
     ValidationFailed = "RIVET_VALIDATION_FAILED", Integrity, Never, "Do not use the files that are named; export anew with `rivet run --fresh`.";
     ReplayDiverged = "RIVET_REPLAY_DIVERGED", Integrity, Never, "Journal and output tell different stories; trust neither before you know why.";
 
+    /// The system gives this process no further descriptor or thread.
+    SystemLimit = "RIVET_SYSTEM_LIMIT", Unavailable, Never, "Raise `ulimit -n` and `ulimit -u`, or lower `tuning.parallel`; then run or resume again.";
     /// A defect of rivet itself, reported instead of a panic.
     Internal = "RIVET_INTERNAL", Failed, Never, "This is a defect of rivet; please report it with the command and the journal.";
 }
@@ -175,12 +178,21 @@ impl Error {
         Error { kind, what: what.into(), hint: None, source: None }
     }
 
+    /// A hint of the place. Where the system has nothing left to give, no place knows better than the table.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        if self.kind != ErrorKind::SystemLimit {
+            self.hint = Some(hint.into());
+        }
         self
     }
 
+    /// The cause. One that [`is_system_limit`] is what the error is about, wherever it happened to be met.
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let cause: &(dyn std::error::Error + 'static) = &source;
+        if cause.downcast_ref::<io::Error>().is_some_and(is_system_limit) {
+            self.kind = ErrorKind::SystemLimit;
+            self.hint = None;
+        }
         self.source = Some(Box::new(source));
         self
     }
@@ -217,6 +229,12 @@ impl Error {
     }
 }
 
+/// Whether the process, or the whole system, has as many files open as it may have.
+pub fn is_system_limit(error: &io::Error) -> bool {
+    let limits = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    error.raw_os_error().is_some_and(|code| limits.iter().any(|limit| limit.raw_os_error() == code))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code(), self.what)
@@ -245,6 +263,18 @@ mod tests {
             assert!(class.hint.ends_with('.'), "{}: the hint is not a sentence", class.code);
             assert_eq!(ErrorKind::from_code(class.code), Some(kind));
         }
+    }
+
+    #[test]
+    fn a_limit_of_the_system_is_told_as_such_wherever_it_is_met() {
+        let too_many = || io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        let error =
+            Error::new(ErrorKind::JournalUnwritable, "x").with_hint("Check permissions.").with_source(too_many());
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::SystemLimit, ErrorKind::SystemLimit.class().hint));
+        let error = Error::new(ErrorKind::Internal, "x").with_source(too_many()).with_hint("Check permissions.");
+        assert_eq!(error.hint(), ErrorKind::SystemLimit.class().hint);
+        let other = Error::new(ErrorKind::Internal, "x").with_source(io::Error::other("full"));
+        assert_eq!(other.kind(), ErrorKind::Internal);
     }
 
     #[test]

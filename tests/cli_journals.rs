@@ -118,3 +118,33 @@ fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
     assert_eq!(support::files::tree(&scratch.path().join("out")), before);
     assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 2);
 }
+
+#[test]
+fn every_verb_that_needs_descriptors_says_so_when_there_are_none() {
+    let database = small("descriptors");
+    let scratch =
+        Scratch::with(&database, &[export("a", "table: t\nmode: chunked\nchunk_count: 4\ntuning: { parallel: 4 }")]);
+    let mut seen = 0;
+    for (words, limits) in [(["run", "-q"], 4..48), (["runs", "--json"], 4..24)] {
+        for limit in limits {
+            let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+            let finished = Rivet::new(&scratch).through(&["sh", "-c", &script]).run(&words);
+            assert!(!finished.stderr.contains("panicked"), "ulimit -n {limit}: {finished}");
+            match finished.code() {
+                Some(0) => {}
+                // The loader or the shell itself found no descriptor: rivet did not begin.
+                Some(126 | 127) if !finished.stderr.contains("RIVET_") => {}
+                _ => {
+                    seen += 1;
+                    let told = finished.expect_exit(6);
+                    assert!(
+                        format!("{}{}", told.stdout, told.stderr).contains("RIVET_SYSTEM_LIMIT"),
+                        "ulimit -n {limit}: {told}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(seen >= 5, "{seen} limits were too low");
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+}

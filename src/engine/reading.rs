@@ -145,7 +145,7 @@ pub fn read_slices(
             })
             .collect();
         if desks.is_empty() {
-            return Err(Error::new(ErrorKind::Internal, "the system gives no thread to a worker"));
+            return Err(Error::new(ErrorKind::SystemLimit, "the system gives no thread to a worker"));
         }
         let workers = desks.len();
         let mut coordinator = Coordinator {
