@@ -120,6 +120,38 @@ fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
 }
 
 #[test]
+fn copies_that_a_killed_reader_left_are_swept_by_the_next_and_those_of_a_live_one_are_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_database, scratch) = two_exports("copies");
+    let temporary = scratch.path().join("tmp");
+    fs::create_dir(&temporary).expect("a scratch directory can be written");
+    let reader = Rivet::new(&scratch).env("TMPDIR", &temporary);
+    let copies = || -> Vec<String> {
+        let entries = fs::read_dir(&temporary).expect("it is there").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let mut paused = reader.clone().env("RIVET_FAILPOINTS", "reader.copied=pause:600000").spawn(&["runs"]);
+    while copies().is_empty() || !holds_a_log(&temporary.join(&copies()[0])) {
+        assert!(paused.is_running(), "{}", paused.wait());
+        std::thread::yield_now();
+    }
+    let left = copies();
+    let mode = fs::metadata(temporary.join(&left[0])).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "others may not look into the copy");
+    reader.run(&["runs"]).expect_exit(0);
+    assert_eq!(copies(), left, "a reader that lives keeps its copy");
+    paused.signal(rustix::process::Signal::KILL);
+    assert!(paused.wait().killed());
+    fs::create_dir(temporary.join("rivet-journal-of-somebody")).expect("it can be made");
+    reader.run(&["runs"]).expect_exit(0);
+    assert_eq!(copies(), ["rivet-journal-of-somebody"], "what a killed reader left is gone, and nothing else");
+}
+
+fn holds_a_log(copy: &Path) -> bool {
+    copy.join("db").exists()
+}
+
+#[test]
 fn every_verb_that_needs_descriptors_says_so_when_there_are_none() {
     let database = small("descriptors");
     let scratch =
