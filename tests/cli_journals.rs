@@ -119,6 +119,32 @@ fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
     assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 2);
 }
 
+/// The verbs that are given a run read the journal of its export and no other: with hundreds of exports that is what
+/// takes the time.
+#[test]
+fn a_run_that_is_named_is_looked_for_in_the_journal_of_its_export() {
+    let (_database, scratch) = two_exports("named");
+    let runs = scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries();
+    let run = runs.iter().find(|run| run["export_name"] == "a").map(run_id).expect("there is a run of a");
+    let trace = scratch.path().join("trace");
+    let traced = Rivet::new(&scratch).env("RIVET_FAILPOINTS_TRACE", &trace);
+    let copied = |words: &[&str]| {
+        traced.run(words).expect_exit(0);
+        let text = fs::read_to_string(&trace).expect("a trace is written");
+        fs::remove_file(&trace).expect("it can be removed");
+        text.lines().filter(|line| line.starts_with("reader.copied@")).count()
+    };
+    assert_eq!(copied(&["status"]), 2, "without a run both are read");
+    for words in [&["status", &run][..], &["validate", &run], &["replay", "--run", &run]] {
+        assert_eq!(copied(words), 1, "{words:?}");
+    }
+    // A journal under another name is found all the same, and an id leads nowhere else.
+    fs::rename(scratch.journal_dir("a"), scratch.journal_dir("a-copy")).expect("a journal can be moved");
+    assert_eq!(run_id(&scratch.rivet(&["status", &run, "--json"]).expect_exit(0).summary()), run);
+    scratch.rivet(&["status", "../b-1"]).expect_error(2, "RIVET_RUN_UNKNOWN");
+    scratch.rivet(&["status", "a-1"]).expect_error(2, "RIVET_RUN_UNKNOWN");
+}
+
 #[test]
 fn copies_that_a_killed_reader_left_are_swept_by_the_next_and_those_of_a_live_one_are_not() {
     use std::os::unix::fs::PermissionsExt;

@@ -127,6 +127,11 @@ pub fn holder(dir: &Path) -> Option<Holder> {
     lock::holder(&Paths::new(dir).lock())
 }
 
+/// Whether the directory is one journal's, as opposed to a directory of several.
+pub fn is_journal(dir: &Path) -> bool {
+    Paths::new(dir).format().exists()
+}
+
 enum Found {
     Text,
     Journal,
@@ -142,13 +147,12 @@ fn find(path: &Path) -> Result<Found> {
     if metadata.is_file() {
         return Ok(Found::Text);
     }
-    if Paths::new(path).format().exists() {
+    if is_journal(path) {
         return Ok(Found::Journal);
     }
     let entries =
         fs::read_dir(path).map_err(|error| missing(&format!("cannot be read: {error}")).with_source(error))?;
-    let mut dirs: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|dir| Paths::new(dir).format().exists()).collect();
+    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|dir| is_journal(dir)).collect();
     dirs.sort();
     if dirs.is_empty() {
         return Err(missing("holds no journal"));
