@@ -86,7 +86,7 @@ error_kinds! {
     Usage = "RIVET_USAGE", Usage, Never, "Run `rivet --help` to see what can be asked.";
     /// Standard output is a file or a device that takes no more.
     OutputUnwritable = "RIVET_OUTPUT_UNWRITABLE", Failed, Never, "Check where standard output goes; what the command did is done.";
-    ConfigMissing = "RIVET_CONFIG_MISSING", Usage, Never, "Name the file with `-c FILE`; tools/demo writes a small one to start from.";
+    ConfigMissing = "RIVET_CONFIG_MISSING", Usage, Never, "Name the file with `-c FILE`; `rivet run --help` shows a small one to start from.";
     ConfigUnreadable = "RIVET_CONFIG_UNREADABLE", Usage, Never, "Check the file's permissions and that it is text.";
     ConfigSyntax = "RIVET_CONFIG_SYNTAX", Usage, Never, "Mend the YAML at the place that is named.";
     ConfigUnknownKey = "RIVET_CONFIG_UNKNOWN_KEY", Usage, Never, "Correct the key, or take it out.";
@@ -103,7 +103,7 @@ error_kinds! {
     SourceDenied = "RIVET_SOURCE_DENIED", Usage, Never, "Grant SELECT on what the export reads to the configured role.";
     SourceQuery = "RIVET_SOURCE_QUERY", Failed, Never, "Run the statement by hand to see what the server dislikes about it.";
     /// The server cancelled a statement that ran into `statement_timeout`. The same statement would run as long again.
-    SourceTimeout = "RIVET_SOURCE_TIMEOUT", Unavailable, Never, "Raise `tuning.statement_timeout_s`, or let more and smaller slices be planned.";
+    SourceTimeout = "RIVET_SOURCE_TIMEOUT", Unavailable, Never, "The same statement would run as long again: raise `tuning.statement_timeout_s`, or let more and smaller slices be planned (`chunk_count`). Resume as it is only where the server was busier than usual.";
     SourceLocked = "RIVET_SOURCE_LOCKED", Unavailable, Again, "Something holds a conflicting lock on the table; try again when it is done.";
     SourceTooManyConnections = "RIVET_SOURCE_TOO_MANY_CONNECTIONS", Unavailable, Again, "Lower `tuning.parallel`, or try again when the server is less busy.";
     SourceLost = "RIVET_SOURCE_LOST", Unavailable, Again, "The connection broke; resume the run.";
