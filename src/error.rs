@@ -4,6 +4,7 @@
 //! exit code, whether trying again can help, what to do next) is looked up in one table, [`ErrorKind::class`].
 
 use std::fmt;
+use std::io;
 
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -85,7 +86,7 @@ error_kinds! {
     Usage = "RIVET_USAGE", Usage, Never, "Run `rivet --help` to see what can be asked.";
     /// Standard output is a file or a device that takes no more.
     OutputUnwritable = "RIVET_OUTPUT_UNWRITABLE", Failed, Never, "Check where standard output goes; what the command did is done.";
-    ConfigMissing = "RIVET_CONFIG_MISSING", Usage, Never, "Name the file with `-c FILE`; tools/demo writes a small one to start from.";
+    ConfigMissing = "RIVET_CONFIG_MISSING", Usage, Never, "Name the file with `-c FILE`; `rivet run --help` shows a small one to start from.";
     ConfigUnreadable = "RIVET_CONFIG_UNREADABLE", Usage, Never, "Check the file's permissions and that it is text.";
     ConfigSyntax = "RIVET_CONFIG_SYNTAX", Usage, Never, "Mend the YAML at the place that is named.";
     ConfigUnknownKey = "RIVET_CONFIG_UNKNOWN_KEY", Usage, Never, "Correct the key, or take it out.";
@@ -102,7 +103,7 @@ error_kinds! {
     SourceDenied = "RIVET_SOURCE_DENIED", Usage, Never, "Grant SELECT on what the export reads to the configured role.";
     SourceQuery = "RIVET_SOURCE_QUERY", Failed, Never, "Run the statement by hand to see what the server dislikes about it.";
     /// The server cancelled a statement that ran into `statement_timeout`. The same statement would run as long again.
-    SourceTimeout = "RIVET_SOURCE_TIMEOUT", Unavailable, Never, "Raise `tuning.statement_timeout_s`, or let more and smaller slices be planned.";
+    SourceTimeout = "RIVET_SOURCE_TIMEOUT", Unavailable, Never, "The same statement would run as long again: raise `tuning.statement_timeout_s`, or let more and smaller slices be planned (`chunk_count`). Resume as it is only where the server was busier than usual.";
     SourceLocked = "RIVET_SOURCE_LOCKED", Unavailable, Again, "Something holds a conflicting lock on the table; try again when it is done.";
     SourceTooManyConnections = "RIVET_SOURCE_TOO_MANY_CONNECTIONS", Unavailable, Again, "Lower `tuning.parallel`, or try again when the server is less busy.";
     SourceLost = "RIVET_SOURCE_LOST", Unavailable, Again, "The connection broke; resume the run.";
@@ -156,6 +157,8 @@ error_kinds! {
     ValidationFailed = "RIVET_VALIDATION_FAILED", Integrity, Never, "Do not use the files that are named; export anew with `rivet run --fresh`.";
     ReplayDiverged = "RIVET_REPLAY_DIVERGED", Integrity, Never, "Journal and output tell different stories; trust neither before you know why.";
 
+    /// The system gives this process no further descriptor or thread.
+    SystemLimit = "RIVET_SYSTEM_LIMIT", Unavailable, Never, "Raise `ulimit -n` and `ulimit -u`, or lower `tuning.parallel`; then run or resume again.";
     /// A defect of rivet itself, reported instead of a panic.
     Internal = "RIVET_INTERNAL", Failed, Never, "This is a defect of rivet; please report it with the command and the journal.";
 }
@@ -175,12 +178,21 @@ impl Error {
         Error { kind, what: what.into(), hint: None, source: None }
     }
 
+    /// A hint of the place. Where the system has nothing left to give, no place knows better than the table.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        if self.kind != ErrorKind::SystemLimit {
+            self.hint = Some(hint.into());
+        }
         self
     }
 
+    /// The cause. One that [`is_system_limit`] is what the error is about, wherever it happened to be met.
     pub fn with_source(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        let cause: &(dyn std::error::Error + 'static) = &source;
+        if cause.downcast_ref::<io::Error>().is_some_and(is_system_limit) {
+            self.kind = ErrorKind::SystemLimit;
+            self.hint = None;
+        }
         self.source = Some(Box::new(source));
         self
     }
@@ -217,6 +229,12 @@ impl Error {
     }
 }
 
+/// Whether the process, or the whole system, has as many files open as it may have.
+pub fn is_system_limit(error: &io::Error) -> bool {
+    let limits = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    error.raw_os_error().is_some_and(|code| limits.iter().any(|limit| limit.raw_os_error() == code))
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.code(), self.what)
@@ -245,6 +263,18 @@ mod tests {
             assert!(class.hint.ends_with('.'), "{}: the hint is not a sentence", class.code);
             assert_eq!(ErrorKind::from_code(class.code), Some(kind));
         }
+    }
+
+    #[test]
+    fn a_limit_of_the_system_is_told_as_such_wherever_it_is_met() {
+        let too_many = || io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error());
+        let error =
+            Error::new(ErrorKind::JournalUnwritable, "x").with_hint("Check permissions.").with_source(too_many());
+        assert_eq!((error.kind(), error.hint()), (ErrorKind::SystemLimit, ErrorKind::SystemLimit.class().hint));
+        let error = Error::new(ErrorKind::Internal, "x").with_source(too_many()).with_hint("Check permissions.");
+        assert_eq!(error.hint(), ErrorKind::SystemLimit.class().hint);
+        let other = Error::new(ErrorKind::Internal, "x").with_source(io::Error::other("full"));
+        assert_eq!(other.kind(), ErrorKind::Internal);
     }
 
     #[test]

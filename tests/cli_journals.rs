@@ -117,3 +117,91 @@ fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
     assert_eq!(support::files::tree(&scratch.path().join("out")), before);
     assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 2);
 }
+
+/// The verbs that are given a run read the journal of its export and no other: with hundreds of exports that is what
+/// takes the time.
+#[test]
+fn a_run_that_is_named_is_looked_for_in_the_journal_of_its_export() {
+    let (_database, scratch) = two_exports("named");
+    let runs = scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries();
+    let run = runs.iter().find(|run| run["export_name"] == "a").map(run_id).expect("there is a run of a");
+    let trace = scratch.path().join("trace");
+    let traced = Rivet::new(&scratch).env("RIVET_FAILPOINTS_TRACE", &trace);
+    let copied = |words: &[&str]| {
+        traced.run(words).expect_exit(0);
+        let text = fs::read_to_string(&trace).expect("a trace is written");
+        fs::remove_file(&trace).expect("it can be removed");
+        text.lines().filter(|line| line.starts_with("reader.copied@")).count()
+    };
+    assert_eq!(copied(&["status"]), 2, "without a run both are read");
+    for words in [&["status", &run][..], &["validate", &run], &["replay", "--run", &run]] {
+        assert_eq!(copied(words), 1, "{words:?}");
+    }
+    // A journal under another name is found all the same, and an id leads nowhere else.
+    fs::rename(scratch.journal_dir("a"), scratch.journal_dir("a-copy")).expect("a journal can be moved");
+    assert_eq!(run_id(&scratch.rivet(&["status", &run, "--json"]).expect_exit(0).summary()), run);
+    scratch.rivet(&["status", "../b-1"]).expect_error(2, "RIVET_RUN_UNKNOWN");
+    scratch.rivet(&["status", "a-1"]).expect_error(2, "RIVET_RUN_UNKNOWN");
+}
+
+#[test]
+fn copies_that_a_killed_reader_left_are_swept_by_the_next_and_those_of_a_live_one_are_not() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_database, scratch) = two_exports("copies");
+    let temporary = scratch.path().join("tmp");
+    fs::create_dir(&temporary).expect("a scratch directory can be written");
+    let reader = Rivet::new(&scratch).env("TMPDIR", &temporary);
+    let copies = || -> Vec<String> {
+        let entries = fs::read_dir(&temporary).expect("it is there").flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let mut paused = reader.clone().env("RIVET_FAILPOINTS", "reader.copied=pause:600000").spawn(&["runs"]);
+    while copies().is_empty() || !holds_a_log(&temporary.join(&copies()[0])) {
+        assert!(paused.is_running(), "{}", paused.wait());
+        std::thread::yield_now();
+    }
+    let left = copies();
+    let mode = fs::metadata(temporary.join(&left[0])).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "others may not look into the copy");
+    reader.run(&["runs"]).expect_exit(0);
+    assert_eq!(copies(), left, "a reader that lives keeps its copy");
+    paused.signal(rustix::process::Signal::KILL);
+    assert!(paused.wait().killed());
+    fs::create_dir(temporary.join("rivet-journal-of-somebody")).expect("it can be made");
+    reader.run(&["runs"]).expect_exit(0);
+    assert_eq!(copies(), ["rivet-journal-of-somebody"], "what a killed reader left is gone, and nothing else");
+}
+
+fn holds_a_log(copy: &Path) -> bool {
+    copy.join("db").exists()
+}
+
+#[test]
+fn every_verb_that_needs_descriptors_says_so_when_there_are_none() {
+    let database = small("descriptors");
+    let scratch =
+        Scratch::with(&database, &[export("a", "table: t\nmode: chunked\nchunk_count: 4\ntuning: { parallel: 4 }")]);
+    let mut seen = 0;
+    for (words, limits) in [(["run", "-q"], 4..48), (["runs", "--json"], 4..24)] {
+        for limit in limits {
+            let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+            let finished = Rivet::new(&scratch).through(&["sh", "-c", &script]).run(&words);
+            assert!(!finished.stderr.contains("panicked"), "ulimit -n {limit}: {finished}");
+            match finished.code() {
+                Some(0) => {}
+                // The loader or the shell itself found no descriptor: rivet did not begin.
+                Some(126 | 127) if !finished.stderr.contains("RIVET_") => {}
+                _ => {
+                    seen += 1;
+                    let told = finished.expect_exit(6);
+                    assert!(
+                        format!("{}{}", told.stdout, told.stderr).contains("RIVET_SYSTEM_LIMIT"),
+                        "ulimit -n {limit}: {told}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(seen >= 5, "{seen} limits were too low");
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+}

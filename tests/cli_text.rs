@@ -62,6 +62,38 @@ fn every_help_has_a_line_about_it_and_an_example() {
 }
 
 #[test]
+fn help_is_a_verb_too() {
+    let scratch = Scratch::new();
+    for (words, same) in [
+        (&["help"][..], &["--help"][..]),
+        (&["help", "run"], &["run", "--help"]),
+        (&["journal", "help", "repair"], &["journal", "repair", "--help"]),
+    ] {
+        let (help, flag) = (scratch.rivet(words).expect_exit(0), scratch.rivet(same).expect_exit(0));
+        assert_eq!((help.stdout.as_str(), help.stderr.as_str()), (flag.stdout.as_str(), ""), "{words:?}");
+    }
+}
+
+/// Whoever has the binary alone finds in it what a first configuration looks like, and it is one.
+#[test]
+fn the_help_of_run_holds_a_configuration_that_is_accepted() {
+    let scratch = Scratch::new();
+    let help = scratch.rivet(&["run", "--help"]).expect_exit(0);
+    let begin = help.stdout.find("  source:\n").unwrap_or_else(|| panic!("no configuration: {help}"));
+    let block: String = help.stdout[begin..]
+        .lines()
+        .take_while(|line| line.starts_with("  "))
+        .map(|line| format!("{}\n", &line[2..]))
+        .collect();
+    scratch.write_config(&block);
+    // Nobody listens there: the file was understood.
+    let url = "postgres://reader@127.0.0.1:1/shop";
+    Rivet::new(&scratch).env("DATABASE_URL", url).run(&["run"]).expect_error(6, "RIVET_SOURCE_UNREACHABLE");
+    let missing = Scratch::new().rivet(&["run"]).expect_error(2, "RIVET_CONFIG_MISSING");
+    drop(missing.expect_in_stderr("rivet run --help"));
+}
+
+#[test]
 fn the_version_is_printed_and_nothing_else() {
     let finished = Scratch::new().rivet(&["--version"]).expect_exit(0);
     assert_eq!(
@@ -106,7 +138,7 @@ fn an_error_names_its_code_what_happened_and_the_next_step() {
     let finished = scratch.rivet(&["run"]).expect_exit(2);
     insta::assert_snapshot!(finished.stderr, @"
     error[RIVET_CONFIG_MISSING]: there is no file rivet.yaml
-      → Name the file with `-c FILE`; tools/demo writes a small one to start from.
+      → Name the file with `-c FILE`; `rivet run --help` shows a small one to start from.
     ");
     assert_eq!(finished.stdout, "");
 

@@ -377,3 +377,28 @@ fn the_definition_follows_what_comes_out() {
         assert_eq!(definition(&base.replacen(from, to, 1)), reference, "{from} → {to}");
     }
 }
+
+/// A parameter that fills nothing is a mistake that somebody should hear of, wherever else it might have been meant.
+#[test]
+fn a_parameter_that_nothing_uses_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("rivet.yaml");
+    std::fs::write(dir.path().join("q.sql"), "select ${in_file}").unwrap();
+    let text = "source: { type: postgres, url: 'postgres://u@localhost/${typo}' }\nexports:\n\
+                - { name: a, query: 'select $${not_this}', format: parquet, destination: { type: local, path: o } }\n\
+                - { name: b, query_file: q.sql, format: parquet, destination: { type: local, path: o } }\n";
+    std::fs::write(&path, text).unwrap();
+    let load = |given: &[&str], exports: &[&str]| {
+        let params = given.iter().map(|key| ((*key).to_owned(), "hunter2".to_owned())).collect();
+        let exports = exports.iter().map(|name| (*name).to_owned()).collect();
+        load_with(&path, &LoadOptions { params, exports, ..LoadOptions::default() }, &|_| None)
+    };
+    load(&["typo", "in_file"], &[]).unwrap();
+    load(&["typo", "in_file"], &["a"]).unwrap();
+    for unused in ["tpyo", "not_this", "hunter"] {
+        let error = load(&["typo", "in_file", unused], &[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+        assert!(error.what().contains(unused) && !error.what().contains("hunter2"), "{error}");
+    }
+    assert!(load(&["typo", "in_file", "tpyo"], &[]).unwrap_err().hint().contains("`typo`"));
+}

@@ -17,7 +17,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, clap::Args)]
 #[command(
     arg_required_else_help = false,
-    disable_help_subcommand = true,
     after_help = "Examples:
   rivet journal verify
   rivet journal export --journal .rivet/orders > orders.jsonl

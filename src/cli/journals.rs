@@ -30,6 +30,29 @@ impl From {
             None => reader::read(&self.place.resolve()?),
         }
     }
+
+    /// The journals among which the run is to be looked for: that of its export alone where a state directory has it, and
+    /// the run is in it. Reading the others costs a copy of each.
+    ///
+    /// # Errors
+    /// As [`From::read`].
+    pub fn read_for(&self, run_id: &str) -> Result<Vec<ExportJournal>> {
+        let path = match &self.journal {
+            Some(path) => path.clone(),
+            None => self.place.resolve()?,
+        };
+        let own = path.join(crate::engine::export_of(run_id));
+        // The id is the user's: it must not lead out of the state directory.
+        if own != path && own.parent() == Some(&path) && reader::is_journal(&own) && !reader::is_journal(&path) {
+            // Why it cannot be read, if it cannot, is told by the search through all.
+            if let Ok(journals) = reader::read(&own)
+                && find(&journals, run_id).is_ok()
+            {
+                return Ok(journals);
+            }
+        }
+        reader::read(&path)
+    }
 }
 
 /// One run of a journal.

@@ -35,8 +35,7 @@ use std::ffi::OsString;
         5 refused to protect data, 6 unavailable (try again), 7 busy, 130 interrupted (resumable).",
     after_long_help = EXIT_CODES,
     subcommand_required = true,
-    arg_required_else_help = false,
-    disable_help_subcommand = true
+    arg_required_else_help = false
 )]
 pub struct Cli {
     #[command(subcommand)]

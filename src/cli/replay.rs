@@ -48,7 +48,10 @@ pub struct Args {
 }
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
-    let journals = args.from.read()?;
+    let journals = match &args.run {
+        Some(run_id) => args.from.read_for(run_id)?,
+        None => args.from.read()?,
+    };
     let (runs, unread) = match &args.run {
         Some(run_id) => (vec![journals::find(&journals, run_id)?], vec![]),
         None => latest(&journals)?,

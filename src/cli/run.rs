@@ -14,6 +14,24 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
 use tokio::runtime::Runtime;
 
+const EXAMPLES: &str = "Examples:
+  rivet run                                  every export of ./rivet.yaml
+  rivet run -c prod.yaml -e orders           one export
+  rivet run --param since=2026-01-01         fill `${since}` in the configuration
+  rivet run --validate --json > summary.json check the files, keep the summary";
+
+/// For whoever has nothing but the binary.
+const CONFIGURATION: &str = "A rivet.yaml to start from:
+
+  source:
+    type: postgres
+    url_env: DATABASE_URL          # postgres://user:password@host/database
+  exports:
+    - name: orders
+      table: public.orders
+      format: parquet
+      destination: { type: local, path: ./out }";
+
 /// Run the exports of a configuration
 ///
 /// Reads each export in one snapshot of the database and writes it as Parquet files into a directory of the run, with a
@@ -21,11 +39,7 @@ use tokio::runtime::Runtime;
 ///
 /// Ctrl-C stops cleanly and prints the command that resumes.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
-  rivet run                                  every export of ./rivet.yaml
-  rivet run -c prod.yaml -e orders           one export
-  rivet run --param since=2026-01-01         fill `${since}` in the configuration
-  rivet run --validate --json > summary.json check the files, keep the summary")]
+#[command(after_help = EXAMPLES, after_long_help = format!("{EXAMPLES}\n\n{CONFIGURATION}"))]
 pub struct Args {
     /// Configuration file
     #[arg(short = 'c', long = "config", value_name = "FILE", default_value = CONFIG_FILE)]

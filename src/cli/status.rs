@@ -26,12 +26,13 @@ pub struct Args {
 }
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
-    let journals = args.from.read()?;
     if let Some(run_id) = &args.run_id {
+        let journals = args.from.read_for(run_id)?;
         let run = journals::find(&journals, run_id)?;
         show(args, out, &[run], &[])?;
         return Ok(Exit::Success);
     }
+    let journals = args.from.read()?;
     let journals::AllRuns { runs: all, problems, unreadable } = journals::runs(&journals);
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();

@@ -51,7 +51,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let prefix = match (&args.prefix, &args.run_id) {
         (Some(prefix), _) => prefix.clone(),
         (None, Some(run_id)) => {
-            let journals = args.from.read()?;
+            let journals = args.from.read_for(run_id)?;
             let run = journals::find(&journals, run_id)?;
             PathBuf::from(&run.summary.journal.planned().run.prefix)
         }

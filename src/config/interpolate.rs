@@ -6,7 +6,8 @@
 
 use super::yaml::{Node, Place, Scalar, Value};
 use crate::error::{Error, ErrorKind, Result};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// One value grows to at most this many bytes.
 const MAX_FILLED_BYTES: usize = 4 << 20;
@@ -16,11 +17,15 @@ pub struct Values<'a> {
     pub params: &'a BTreeMap<String, String>,
     /// The environment, as a function so that tests need not change their process.
     pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Keys of `params` that filled something.
+    pub used: &'a RefCell<BTreeSet<String>>,
 }
 
 impl Values<'_> {
     fn find(&self, key: &str) -> Option<String> {
-        self.params.get(key).cloned().or_else(|| (self.env)(key))
+        let Some(value) = self.params.get(key) else { return (self.env)(key) };
+        self.used.borrow_mut().insert(key.to_owned());
+        Some(value.clone())
     }
 }
 
@@ -137,7 +142,7 @@ mod tests {
             "both" => Some("env".to_owned()),
             _ => None,
         };
-        fill_text("q.sql", text.to_owned(), &Values { params: &params, env: &env })
+        fill_text("q.sql", text.to_owned(), &Values { params: &params, env: &env, used: &RefCell::default() })
     }
 
     #[test]

@@ -24,7 +24,8 @@ use crate::error::{Error, ErrorKind, Result};
 use interpolate::Values;
 pub(crate) use section::nearest;
 use section::{Field, Section};
-use std::collections::{BTreeMap, HashMap};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,8 @@ struct Context<'a> {
     dir: PathBuf,
     params: &'a BTreeMap<String, String>,
     env: &'a dyn Fn(&str) -> Option<String>,
+    /// Parameters that filled something.
+    used: &'a RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Context<'a> {
@@ -66,7 +69,7 @@ impl<'a> Context<'a> {
     }
 
     fn values(&self) -> Values<'a> {
-        Values { params: self.params, env: self.env }
+        Values { params: self.params, env: self.env, used: self.used }
     }
 }
 
@@ -83,7 +86,8 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Config> {
 pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
     let absolute = absolute(path)?;
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let context = Context { file: path.display().to_string(), dir, params: &options.params, env };
+    let used = RefCell::default();
+    let context = Context { file: path.display().to_string(), dir, params: &options.params, env, used: &used };
     let text = read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut root = yaml::parse(&context.file, text)?;
@@ -95,8 +99,11 @@ pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Optio
     interpolate::fill(&context.file, &mut root, &context.values())?;
     let section = Section::open(&context.file, "", &root, KEYS)?;
     let source = source::read(&context, &section.required("source")?)?;
-    let exports = read_exports(&context, &section, &source, &options.exports)?;
+    let (exports, all_read) = read_exports(&context, &section, &source, &options.exports)?;
     refuse_what_is_not_built(&section)?;
+    if all_read {
+        refuse_unused_params(&context)?;
+    }
     let flag = |key| section.get(key).map(|field| field.flag()).transpose().map(Option::unwrap_or_default);
     let state_dir = match (&options.state_dir, section.get("state_dir")) {
         (Some(dir), _) => self::absolute(dir)?,
@@ -114,9 +121,9 @@ pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Optio
 pub fn state_dir_of(path: &Path) -> Result<PathBuf> {
     let absolute = absolute(path)?;
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
-    let params = BTreeMap::new();
-    let context =
-        Context { file: path.display().to_string(), dir, params: &params, env: &|name| std::env::var(name).ok() };
+    let (params, used) = (BTreeMap::new(), RefCell::default());
+    let env = &|name: &str| std::env::var(name).ok();
+    let context = Context { file: path.display().to_string(), dir, params: &params, env, used: &used };
     let root = yaml::parse(&context.file, &read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?)?;
     let yaml::Value::Mapping(entries) = root.value else { return Ok(context.dir.join(".rivet")) };
     let Some(mut entry) = entries.into_iter().find(|entry| entry.key == "state_dir") else {
@@ -130,12 +137,26 @@ pub fn state_dir_of(path: &Path) -> Result<PathBuf> {
     }
 }
 
+/// A parameter that fills nothing is misspelt, or meant for another file.
+fn refuse_unused_params(context: &Context<'_>) -> Result<()> {
+    let used = context.used.borrow();
+    let Some(unused) = context.params.keys().find(|key| !used.contains(*key)) else { return Ok(()) };
+    let shown: String = unused.chars().take(64).collect();
+    let what = format!("--param {shown} fills nothing: {} holds no `${{{shown}}}`", context.file);
+    let error = Error::new(ErrorKind::Usage, what);
+    Err(match nearest(unused, used.iter().map(String::as_str)) {
+        Some(near) => error.with_hint(format!("Did you mean `{near}`?")),
+        None => error.with_hint("Take it out, or name the file that uses it."),
+    })
+}
+
+/// The exports that were asked for, and whether every export could be read to its end.
 fn read_exports(
     context: &Context<'_>,
     section: &Section<'_>,
     source: &source::Source,
     asked: &[String],
-) -> Result<Vec<ExportConfig>> {
+) -> Result<(Vec<ExportConfig>, bool)> {
     let list = section.required("exports")?;
     let fields = list.items()?;
     if fields.is_empty() {
@@ -152,18 +173,18 @@ fn read_exports(
             });
         }
     }
-    let mut exports = Vec::new();
+    let (mut exports, mut all_read) = (Vec::new(), true);
     for (field, name) in fields.iter().zip(&names) {
         let wanted = asked.is_empty() || asked.contains(name);
         match export::read(context, field, source) {
             Ok(export) if wanted => exports.push(export),
             Ok(_) => {}
             // Another export may use what this version lacks: that is nobody's trouble today.
-            Err(error) if !wanted && error.kind() == ErrorKind::ConfigUnsupported => {}
+            Err(error) if !wanted && error.kind() == ErrorKind::ConfigUnsupported => all_read = false,
             Err(error) => return Err(error),
         }
     }
-    Ok(exports)
+    Ok((exports, all_read))
 }
 
 fn read_names(fields: &[Field<'_>]) -> Result<Vec<String>> {

@@ -29,6 +29,7 @@ use crate::run::ids::{Fingerprint, RunOrdinal};
 use crate::run::state::Life;
 use crate::run::{Command, RunState, RunSummary};
 use notice::Notice;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -57,11 +58,19 @@ pub struct ExportReport {
 /// Threads that move bytes between sockets and workers. Decoding and encoding have threads of their own.
 const RUNTIME_THREADS: usize = 2;
 
+/// What the runtime opens before anything else: an epoll instance, an eventfd and a pair of sockets for signals, some of
+/// them twice.
+const RUNTIME_DESCRIPTORS: usize = 8;
+
 /// # Errors
-/// The operating system gives no threads.
+/// The operating system gives no threads, or no descriptors.
 pub fn runtime() -> Result<Runtime> {
+    // The runtime panics where it finds none for its signals. So it is asked for them first.
+    let spare: std::io::Result<Vec<File>> = (0..RUNTIME_DESCRIPTORS).map(|_| File::open("/dev/null")).collect();
+    spare
+        .map_err(|e| Error::new(ErrorKind::Internal, format!("no descriptors for the network: {e}")).with_source(e))?;
     let built = Builder::new_multi_thread().worker_threads(RUNTIME_THREADS).enable_all().build();
-    built.map_err(|e| Error::new(ErrorKind::Internal, "no threads for the network").with_source(e))
+    built.map_err(|e| Error::new(ErrorKind::SystemLimit, format!("no threads for the network: {e}")).with_source(e))
 }
 
 /// Runs every export of `config`, in its order; several at once with `parallel_exports`.

@@ -149,7 +149,7 @@ pub fn read_slices(context: &ExportContext<'_>, ledger: &mut Ledger, reading: &R
             })
             .collect();
         if desks.is_empty() {
-            return Err(Error::new(ErrorKind::Internal, "the system gives no thread to a worker"));
+            return Err(Error::new(ErrorKind::SystemLimit, "the system gives no thread to a worker"));
         }
         let mut coordinator = Coordinator {
             context,

@@ -57,7 +57,9 @@ pub fn on_signals(runtime: &tokio::runtime::Handle, stop: &Stop) -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let _in_runtime = runtime.enter();
     let install = |kind| {
-        signal(kind).map_err(|e| Error::new(ErrorKind::Internal, "signal handlers cannot be installed").with_source(e))
+        signal(kind).map_err(|e| {
+            Error::new(ErrorKind::Internal, format!("signal handlers cannot be installed: {e}")).with_source(e)
+        })
     };
     let mut interrupt = install(SignalKind::interrupt())?;
     let mut terminate = install(SignalKind::terminate())?;

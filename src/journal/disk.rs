@@ -17,7 +17,7 @@ use super::head::{self, Head, Mark, Witness};
 use super::recover::{self, Recovery, Scan};
 use super::sled_store::{self, OpenError, SledStore};
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, is_system_limit};
 use rustix::fs::FlockOperation;
 use std::fs::{self, File};
 use std::io;
@@ -324,14 +324,18 @@ pub fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
         Ok(Err(error)) => Err(error.at(log.display())),
         Err(Ended::Panicked(message)) => Ok(Attempt::Failed(message)),
         Err(Ended::TimedOut(limit)) => Err(unopenable(log, &format!("no answer within {} s", limit.as_secs()))),
-        Err(Ended::NoThread(error)) => Err(unwritable(log, "cannot be opened", error)),
+        Err(Ended::NoThread(error)) => {
+            let what = format!("{} cannot be opened: no thread can be started: {error}", log.display());
+            Err(Error::new(ErrorKind::SystemLimit, what).with_source(error))
+        }
     }
 }
 
-/// Errors of permission and space say nothing about the log's contents, so they are no reason to rebuild it.
+/// Errors of permission, space and limits say nothing about the log's contents, so they are no reason to rebuild it.
 fn refused_by_system(error: &io::Error) -> bool {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded)
+        || is_system_limit(error)
 }
 
 /// Tries once more on a copy without the files that the engine derives from its log. The copy takes the log's place

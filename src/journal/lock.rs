@@ -122,7 +122,8 @@ pub fn holder(path: &Path) -> Option<Holder> {
     }
 }
 
-fn is_alive(pid: u32) -> bool {
+/// Whether there is a process of that number on this machine.
+pub fn is_alive(pid: u32) -> bool {
     let Some(pid) = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw) else { return false };
     // EPERM: it lives and belongs to somebody else.
     !matches!(rustix::process::test_kill_process(pid), Err(Errno::SRCH))

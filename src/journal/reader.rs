@@ -127,6 +127,11 @@ pub fn holder(dir: &Path) -> Option<Holder> {
     lock::holder(&Paths::new(dir).lock())
 }
 
+/// Whether the directory is one journal's, as opposed to a directory of several.
+pub fn is_journal(dir: &Path) -> bool {
+    Paths::new(dir).format().exists()
+}
+
 enum Found {
     Text,
     Journal,
@@ -142,13 +147,12 @@ fn find(path: &Path) -> Result<Found> {
     if metadata.is_file() {
         return Ok(Found::Text);
     }
-    if Paths::new(path).format().exists() {
+    if is_journal(path) {
         return Ok(Found::Journal);
     }
     let entries =
         fs::read_dir(path).map_err(|error| missing(&format!("cannot be read: {error}")).with_source(error))?;
-    let mut dirs: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(|dir| Paths::new(dir).format().exists()).collect();
+    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|dir| is_journal(dir)).collect();
     dirs.sort();
     if dirs.is_empty() {
         return Err(missing("holds no journal"));
@@ -209,7 +213,9 @@ impl Copy {
             return Ok(Copy { witness, log: None });
         }
         let log = TempDirectory::create()?;
-        disk::copy_log(&paths.log(), &log.0).map_err(|error| unreadable(&paths.log(), error))?;
+        disk::copy_log(&paths.log(), &log.path)
+            .and_then(|()| crate::failpoint::hit("reader.copied"))
+            .map_err(|error| unreadable(&paths.log(), error))?;
         Ok(Copy { witness, log: Some(log) })
     }
 
@@ -218,7 +224,7 @@ impl Copy {
         let (store, scan) = match &self.log {
             None => (MemoryStore::default(), recover::Progress::after(Anchor::GENESIS, head).scan),
             Some(log) => {
-                let (store, scan) = match disk::open_log(&log.0, head)? {
+                let (store, scan) = match disk::open_log(&log.path, head)? {
                     Attempt::Opened(store, scan) => (store, scan),
                     Attempt::Failed(why) => return Err(disk::unopenable(&paths.log(), &why)),
                 };
@@ -283,25 +289,64 @@ fn unreadable(path: &Path, error: io::Error) -> Error {
         .with_source(error)
 }
 
-/// A directory that only we can enter, removed when it is no longer needed.
-pub struct TempDirectory(pub PathBuf);
+/// A directory that only we can enter, removed when it is no longer needed. A reader that is killed leaves it, and the
+/// next reader of the same user sweeps it away.
+struct TempDirectory {
+    path: PathBuf,
+    /// Locked for as long as we live, however we end.
+    _held: fs::File,
+}
+
+const COPY_PREFIX: &str = "rivet-journal-";
 
 impl TempDirectory {
     fn create() -> Result<TempDirectory> {
         use std::os::unix::fs::DirBuilderExt;
+        static SWEPT: std::sync::Once = std::sync::Once::new();
         let base = std::env::temp_dir();
-        let path = base.join(format!("rivet-journal-{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| {
-            disk::unwritable(&path, "cannot be created", error)
-                .with_hint("Journals are read from a copy; set TMPDIR to a directory that can be written.")
-        })?;
-        Ok(TempDirectory(path))
+        SWEPT.call_once(|| sweep(&base));
+        let path = base.join(format!("{COPY_PREFIX}{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        let made = fs::DirBuilder::new().mode(0o700).create(&path).and_then(|()| {
+            let held = fs::File::open(&path)?;
+            rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive)?;
+            Ok(held)
+        });
+        match made {
+            Ok(held) => Ok(TempDirectory { path, _held: held }),
+            Err(error) => {
+                // Nothing is in it yet.
+                let _ = fs::remove_dir(&path);
+                Err(disk::unwritable(&path, "cannot be created", error)
+                    .with_hint("Journals are read from a copy; set TMPDIR to a directory that can be written."))
+            }
+        }
     }
 }
 
 impl Drop for TempDirectory {
     fn drop(&mut self) {
-        // What cannot be removed lies in the system's directory for such things.
-        let _ = disk::remove_directory(&self.0);
+        // What cannot be removed now, the next reader removes.
+        let _ = disk::remove_directory(&self.path);
     }
+}
+
+/// Removes the copies of readers that ended before they could. Whoever made one is gone when the process of that number
+/// is, and, should the number be one of another container that shares the directory, when nobody holds the lock.
+fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(COPY_PREFIX)?.split_once('-')?.0.parse().ok());
+        if pid.is_none_or(lock::is_alive) || !is_abandoned(&entry.path()) {
+            continue;
+        }
+        // Of another user, or gone already: not ours to see to.
+        let _ = disk::remove_directory(&entry.path());
+    }
+}
+
+fn is_abandoned(dir: &Path) -> bool {
+    let is_directory = fs::symlink_metadata(dir).is_ok_and(|metadata| metadata.is_dir());
+    let Some(held) = fs::File::open(dir).ok().filter(|_| is_directory) else { return false };
+    rustix::fs::flock(&held, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok()
 }

@@ -3,7 +3,7 @@
 //! The server's own text and SQLSTATE are kept: they are what one searches for. A message never holds the password,
 //! because neither the server nor the driver ever puts it in one.
 
-use crate::error::{Error, ErrorKind};
+use crate::error::{Error, ErrorKind, is_system_limit};
 use std::error::Error as _;
 use std::io;
 use tokio_postgres::error::DbError;
@@ -50,7 +50,8 @@ pub fn from_connecting(error: tokio_postgres::Error, place: &str) -> Error {
 
 /// Classifies an I/O error of the socket while a connection to `place` is being made.
 pub fn from_socket(error: &io::Error, place: &str) -> Error {
-    Error::new(ErrorKind::SourceUnreachable, format!("connecting to {place}: {error}"))
+    let kind = if is_system_limit(error) { ErrorKind::SystemLimit } else { ErrorKind::SourceUnreachable };
+    Error::new(kind, format!("connecting to {place}: {error}"))
 }
 
 /// Classifies an error that the server reported.

@@ -66,7 +66,7 @@ impl Session {
         let thread = std::thread::Builder::new().name("rivet-session".to_owned());
         thread
             .spawn(move || drive(at, settings, made))
-            .map_err(|error| Error::new(ErrorKind::Internal, format!("a thread cannot be started: {error}")))?;
+            .map_err(|error| Error::new(ErrorKind::SystemLimit, format!("a thread cannot be started: {error}")))?;
         let lost = |_| Error::new(ErrorKind::Internal, format!("connecting to {} was given up", address.label));
         waiting.await.map_err(lost)?
     }
@@ -145,7 +145,7 @@ fn drive(address: Arc<Address>, settings: SessionSettings, made: oneshot::Sender
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            let error = Error::new(ErrorKind::Internal, format!("a runtime cannot be started: {error}"));
+            let error = Error::new(ErrorKind::SystemLimit, format!("a session cannot be driven: {error}"));
             // Nobody waits any more: nothing is lost.
             let _ = made.send(Err(error));
             return;
