@@ -3,6 +3,7 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use support::database::Database;
 use support::rivet::{Rivet, Scratch, export, run_id};
 
