@@ -133,7 +133,7 @@ error_kinds! {
     JournalCorrupt = "RIVET_JOURNAL_CORRUPT", Protected, Never, "Restore the journal from a backup; without one, `rivet journal repair --accept-loss` copies it and gives up what is lost.";
     /// Log and head witness belong to different histories.
     JournalForked = "RIVET_JOURNAL_FORKED", Protected, Never, "Directories were mixed or copied while in use; restore one whole copy.";
-    JournalHeadless = "RIVET_JOURNAL_HEADLESS", Protected, Never, "Restore `head`, or check the log with `rivet journal verify --trust-log`.";
+    JournalHeadless = "RIVET_JOURNAL_HEADLESS", Protected, Never, "Restore `head`; without a copy, look at the log with `rivet journal verify --trust-log`, and make a new head with `rivet journal repair --trust-log`.";
     JournalUnopenable = "RIVET_JOURNAL_UNOPENABLE", Protected, Never, "Restore the journal from a backup; without one, `rivet journal repair --accept-loss` keeps what can still be read, or start anew with another `state_dir`.";
     JournalUnwritable = "RIVET_JOURNAL_UNWRITABLE", Unavailable, Never, "Check permissions and free space of the state directory, then run again.";
     /// The journal saw an I/O error; nothing after it may be trusted to be on disk.

@@ -3,7 +3,7 @@
 //! Compiled to nothing without the feature `failpoints`. With it, `RIVET_FAILPOINTS` holds a list of
 //! `name[@ordinal]=action`, separated by `;`: at the `ordinal`-th passage (1 = first, the default) of the point `name`,
 //! the action happens. Actions: `kill` (SIGKILL to the own process, no destructors, no flush), `error` (the point reports
-//! an injected I/O error), `pause:MILLIS`.
+//! an injected I/O error), `panic`, `pause:MILLIS`.
 //!
 //! `RIVET_FAILPOINTS_TRACE=FILE` appends one line for each passage, which is how a kill matrix enumerates its points
 //! from a probe run instead of sampling them.
@@ -31,6 +31,7 @@ mod armed {
     enum Action {
         Kill,
         Error,
+        Panic,
         Pause(std::time::Duration),
     }
 
@@ -62,6 +63,7 @@ mod armed {
                 let action = match action.split_once(':').unwrap_or((action, "")) {
                     ("kill", _) => Action::Kill,
                     ("error", _) => Action::Error,
+                    ("panic", _) => Action::Panic,
                     ("pause", millis) => {
                         Action::Pause(std::time::Duration::from_millis(millis.parse().expect("pause:MILLIS")))
                     }
@@ -103,6 +105,7 @@ mod armed {
                 }
             }
             Some(Action::Error) => Err(std::io::Error::other(format!("injected at {name}"))),
+            Some(Action::Panic) => panic!("injected at {name}"),
             Some(Action::Pause(time)) => {
                 std::thread::sleep(time);
                 Ok(())

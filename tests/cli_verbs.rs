@@ -350,6 +350,17 @@ fn a_damaged_journal_is_refused_hides_no_other_and_can_be_repaired_at_a_price() 
         (&repaired["journals"][0]["repaired"], &repaired["journals"][0]["acknowledged"]),
         (&true.into(), &events.into())
     );
-    assert!(std::path::Path::new(repaired["journals"][0]["backup"].as_str().unwrap()).exists());
+    let backup = repaired["journals"][0]["backup"].as_str().unwrap();
+    assert!(std::path::Path::new(backup).exists());
+    // Nobody takes the backup for a journal, until somebody names it.
+    for words in [&["runs"][..], &["status"], &["replay"], &["journal", "verify"]] {
+        scratch.rivet(words).expect_exit(0);
+    }
+    for words in [&["journal", "prune", "--keep", "9"][..], &["journal", "repair", "--accept-loss"]] {
+        let done = scratch.rivet(&[words, &["--json"]].concat()).expect_exit(0).json();
+        assert_eq!(done["journals"].as_array().unwrap().len(), 2, "{done}");
+    }
+    scratch.rivet(&["journal", "verify", "--journal", backup]).expect_error(5, "RIVET_JOURNAL_TRUNCATED");
     scratch.rivet(&["run", "-q"]).expect_exit(0);
+    scratch.rivet(&["replay"]).expect_exit(0);
 }

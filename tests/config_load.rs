@@ -1,6 +1,7 @@
 //! What a configuration means: defaults, overlays, addresses, paths, definitions.
 
 use rivet::config::*;
+use rivet::run::decide::DriftPolicy;
 use rivet::run::schema::ColumnType;
 use rivet::{ErrorKind, Result};
 use std::collections::BTreeMap;
@@ -72,7 +73,8 @@ fn a_small_file_gets_every_default() {
     assert_eq!((export.mode, export.format, export.compression), (Mode::Full, Format::Parquet, Compression::Zstd(1)));
     assert_eq!(export.destination.path, project.dir.path().join("out"));
     assert_eq!((export.max_file_size, export.row_group_rows, export.row_group_bytes), (128 << 20, None, 8 << 20));
-    assert!(!(export.skip_empty || export.refuse_drift || export.restart_on_resume || export.verify_content));
+    assert!(!(export.skip_empty || export.restart_on_resume || export.verify_content));
+    assert_eq!(export.on_schema_drift, DriftPolicy::Warn);
     assert_eq!(export.chunks, Chunks::default());
 }
 
@@ -123,6 +125,9 @@ fn an_export_overlays_the_source_key_by_key_and_the_environment_only_suggests_a_
     assert_eq!((only(&config).tuning.batch_size, only(&config).tuning.batch_size_memory_mb), (5, Some(8)));
     let config = with("tuning: { max_batch_memory_mb: 8, on_batch_memory_exceeded: auto_shrink }", "").load().unwrap();
     assert_eq!(only(&config).tuning.batch_size_memory_mb, Some(8));
+    let config = with("tuning: { batch_size: 5, max_batch_memory_mb: 8 }", "").load().unwrap();
+    let tuning = &only(&config).tuning;
+    assert_eq!((tuning.batch_size, tuning.batch_size_memory_mb, tuning.max_batch_memory_mb), (5, None, Some(8)));
 }
 
 #[test]
@@ -198,13 +203,13 @@ fn a_remote_host_needs_a_word_on_tls_and_a_local_one_does_not() {
 fn every_key_that_an_existing_file_may_hold_without_effect_is_accepted() {
     let export = "mode: chunked\nchunk_column: id\nchunk_size: 1_000\nchunk_checkpoint: true\nchunk_max_attempts: 4\nchunk_dense: true\n\
                   on_schema_drift: continue\nsource_group: replica-1\nconsistency: mixed\nwave: 2\nparallel_safe: true\n\
-                  reconcile_required: true\nshape_drift_warn_factor: 2.5\nparallel: 4\nmeta_columns: { exported_at: false }\n\
+                  reconcile_required: false\nshape_drift_warn_factor: 0.0\nparallel: 4\nmeta_columns: { exported_at: false }\n\
                   quality:\nverify: content\nskip_empty: yes\n";
     let config = with("tuning: { adaptive: false, min_parallel: 1 }", export).load().unwrap();
     let export = only(&config);
     assert_eq!(export.chunks, Chunks { column: Some("id".into()), size: Some(1000), count: None });
     assert_eq!((export.tuning.parallel, export.tuning.max_retries), (4, 3));
-    assert!(export.verify_content && export.skip_empty && !export.refuse_drift);
+    assert!(export.verify_content && export.skip_empty && export.on_schema_drift == DriftPolicy::Continue);
 }
 
 #[test]
@@ -216,7 +221,7 @@ fn codecs_sizes_groups_and_columns_are_read() {
     let export = only(&config);
     assert_eq!((export.compression, export.max_file_size), (Compression::Gzip(9), 3 << 29));
     assert_eq!(export.row_group_rows, Some(1000));
-    assert!(export.refuse_drift && export.restart_on_resume);
+    assert!(export.on_schema_drift == DriftPolicy::Fail && export.restart_on_resume);
     let columns: Vec<_> = export.columns.iter().map(|(name, kind)| (name.as_str(), kind.clone())).collect();
     assert_eq!(
         columns,

@@ -5,7 +5,7 @@
 
 use proptest::prelude::*;
 use rivet::error::ErrorKind;
-use rivet::run::decide::{Failure, OpenedSnapshot};
+use rivet::run::decide::{DriftPolicy, Failure, OpenedSnapshot};
 use rivet::run::event::*;
 use rivet::run::ids::*;
 use rivet::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
@@ -276,7 +276,10 @@ impl World {
                 Step::Begin => self.begin(),
                 Step::Settle(slices) => slices.into_iter().for_each(|slice| self.settle(slice)),
                 Step::OpenSnapshot => self.open_snapshot(),
-                Step::ResolveSchema => self.record(Command::ResolveSchema(World::schema())).expect("the same schema"),
+                Step::ResolveSchema => {
+                    let (schema, policy) = (World::schema(), DriftPolicy::Warn);
+                    self.record(Command::ResolveSchema { schema, policy, previous: None }).expect("the same schema");
+                }
                 Step::ChooseSplit => {
                     let (split, slices) = self.plan();
                     let reason = "the model says so".to_owned();

@@ -143,6 +143,41 @@ fn batches_are_cut_where_the_caller_says_and_nothing_is_lost_between_them() {
 }
 
 #[test]
+fn a_batch_has_as_many_rows_as_are_asked_for_however_the_messages_are_cut() {
+    let columns = [column("v", true, Wire::Int4, ColumnType::Int32), column("t", true, Wire::Text, ColumnType::Text)];
+    let message = |payload: &[u8]| [&b"d"[..], &(payload.len() as u32 + 4).to_be_bytes(), payload].concat();
+    let mut bytes = message(&header());
+    (0..50).for_each(|n| bytes.extend(message(&row(&[int4(n), text(&"x".repeat(n as usize % 7))]))));
+    bytes.extend(message(&(-1_i16).to_be_bytes()));
+    for most in [1, 7, 50, 51] {
+        for cut in 1..60 {
+            let mut decoder = Decoder::new(&columns, MOST).unwrap();
+            let (mut sizes, mut values) = (vec![], vec![]);
+            let mut take = |batch: RecordBatch| {
+                sizes.push(batch.num_rows());
+                values.extend(batch.column(0).as_primitive::<Int32Type>().values().iter().copied());
+            };
+            for chunk in bytes.chunks(cut) {
+                let mut messages = chunk;
+                while !messages.is_empty() {
+                    let taken = decoder.push_rows(messages, most).unwrap();
+                    messages = &messages[taken..];
+                    if decoder.rows() >= most {
+                        take(decoder.take_batch().unwrap());
+                    }
+                }
+            }
+            assert!(decoder.ended());
+            take(decoder.take_batch().unwrap());
+            let whole = 50 / most;
+            assert!(sizes[..whole].iter().all(|rows| *rows == most), "{most} rows, cut at {cut}: {sizes:?}");
+            assert_eq!(sizes[whole..], [50 % most], "{most} rows, cut at {cut}");
+            assert!(values.into_iter().eq(0..50), "{most} rows, cut at {cut}");
+        }
+    }
+}
+
+#[test]
 fn the_epoch_is_moved_and_infinities_are_counted() {
     let columns = [
         column("d", true, Wire::Date, ColumnType::Date),

@@ -8,7 +8,7 @@ use crate::journal::reader::{self, ExportJournal};
 use crate::journal::{Holder, OpenOptions, jsonl, upkeep};
 use crate::run::RunState;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Look after journals: verify, export, import, repair, prune
 ///
@@ -81,7 +81,7 @@ struct Import {
     /// A file that `rivet journal export` wrote
     file: PathBuf,
 
-    /// The directory to make; it must not exist, or be empty
+    /// The directory to make, named after the export; it must not exist, or be empty
     #[arg(long, value_name = "DIR")]
     into: PathBuf,
 
@@ -92,11 +92,13 @@ struct Import {
 
 /// Give up what a damaged journal has lost
 ///
-/// Everything from the first event on that is missing or damaged goes. The directory is copied beside itself first. A
-/// journal that opens as it is stays as it is. Restoring a backup is better; this is for when there is none.
+/// Everything from the first event on that is missing or damaged goes. The directory is copied first, to
+/// `+before-repair/` beside it, where no other verb looks. A journal that opens as it is stays as it is. Restoring a
+/// backup is better; this is for when there is none.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  rivet journal repair --journal .rivet/orders --accept-loss")]
+  rivet journal repair --journal .rivet/orders --accept-loss
+  rivet journal repair -e orders --trust-log")]
 struct Repair {
     #[command(flatten)]
     from: From,
@@ -105,9 +107,13 @@ struct Repair {
     #[arg(short = 'e', long = "export", value_name = "NAME")]
     export: Option<String>,
 
-    /// Say that the loss is acceptable; nothing is done without
+    /// Say that the loss is acceptable; nothing is given up without
     #[arg(long)]
     accept_loss: bool,
+
+    /// Only make a head where it is missing, for a log whose chain is valid to its end; nothing is given up
+    #[arg(long, conflicts_with = "accept_loss")]
+    trust_log: bool,
 
     /// Print what was done as one JSON object
     #[arg(long)]
@@ -116,7 +122,8 @@ struct Repair {
 
 /// Remove all but the latest runs
 ///
-/// The chain of what is left still verifies, and numbers go on. Delivered files are not touched.
+/// The last successful run stays, and so do those after it: its columns are what the next run is compared with. The chain
+/// of what is left still verifies, and numbers go on. Delivered files are not touched.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   rivet journal prune --keep 30
@@ -258,39 +265,66 @@ fn directories(from: &From, export: Option<&str>) -> Result<Vec<PathBuf>> {
 
 fn repair(args: &Repair, out: &mut Out) -> Result<Exit> {
     let dirs = directories(&args.from, args.export.as_deref())?;
-    if !args.accept_loss {
+    if !args.accept_loss && !args.trust_log {
         return Err(Error::new(ErrorKind::Usage, "a repair gives up events, and nothing says that this is acceptable")
-            .with_hint("Look with `rivet journal verify`; restore a backup if there is one, else add --accept-loss."));
+            .with_hint(
+                "Look with `rivet journal verify`; restore a backup if there is one, else add --accept-loss, or --trust-log \
+                 where only the head is missing.",
+            ));
     }
     let mut done = Vec::new();
     for dir in &dirs {
-        let repaired = upkeep::repair_accepting_loss(dir, &Holder::this_process(""))?;
-        let text = match &repaired {
-            None => format!("{}: nothing to repair", dir.display()),
-            Some(repaired) => format!(
-                "{}: ends at event {} now ({}); the directory as it was is in {}",
-                dir.display(),
-                repaired.last,
-                errors::single_line(&repaired.because),
-                repaired.backup.display()
-            ),
-        };
+        let (text, verdict) = if args.trust_log { rebuild_head(dir)? } else { give_up(dir)? };
         if !args.json {
-            out.line(&text);
+            out.line(&format!("{}: {text}", dir.display()));
         }
-        done.push(json!({
-            "journal": dir,
-            "repaired": repaired.is_some(),
-            "last": repaired.as_ref().map(|repaired| repaired.last),
-            "acknowledged": repaired.as_ref().and_then(|repaired| repaired.acknowledged),
-            "because": repaired.as_ref().map(|repaired| &repaired.because),
-            "backup": repaired.as_ref().map(|repaired| &repaired.backup),
-        }));
+        done.push(verdict);
     }
     if args.json {
         out.json(&json!({"journals": done}))?;
     }
     Ok(Exit::Success)
+}
+
+/// What was done about one journal, for people and for programs.
+fn give_up(dir: &Path) -> Result<(String, serde_json::Value)> {
+    let repaired = upkeep::repair_accepting_loss(dir, &Holder::this_process(""))?;
+    let text = match &repaired {
+        None => "nothing to repair".to_owned(),
+        Some(repaired) => format!(
+            "ends at event {} now ({}); the directory as it was is in {}",
+            repaired.last,
+            errors::single_line(&repaired.because),
+            repaired.backup.display()
+        ),
+    };
+    let verdict = json!({
+        "journal": dir,
+        "repaired": repaired.is_some(),
+        "last": repaired.as_ref().map(|repaired| repaired.last),
+        "acknowledged": repaired.as_ref().and_then(|repaired| repaired.acknowledged),
+        "because": repaired.as_ref().map(|repaired| &repaired.because),
+        "backup": repaired.as_ref().map(|repaired| &repaired.backup),
+    });
+    Ok((text, verdict))
+}
+
+fn rebuild_head(dir: &Path) -> Result<(String, serde_json::Value)> {
+    let last = upkeep::rebuild_head(dir, &Holder::this_process(""))?;
+    let because = last.map(|_| "the head was missing or damaged");
+    let text = match last {
+        None => "nothing to repair".to_owned(),
+        Some(last) => format!("has a head again, at event {last}"),
+    };
+    let verdict = json!({
+        "journal": dir,
+        "repaired": last.is_some(),
+        "last": last,
+        "acknowledged": null,
+        "because": because,
+        "backup": null,
+    });
+    Ok((text, verdict))
 }
 
 fn prune(args: &Prune, out: &mut Out) -> Result<Exit> {

@@ -49,12 +49,13 @@ pub struct Args {
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let journals = args.from.read()?;
-    let runs = match &args.run {
-        Some(run_id) => vec![journals::find(&journals, run_id)?],
+    let (runs, unread) = match &args.run {
+        Some(run_id) => (vec![journals::find(&journals, run_id)?], vec![]),
         None => latest(&journals)?,
     };
     if args.events && args.json {
-        return events(args, out, runs);
+        events(args, out, runs)?;
+        return Ok(conclude(out, unread, args.json));
     }
     let mut stories = Vec::new();
     for run in runs {
@@ -70,10 +71,15 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         let replays: Vec<_> = stories.iter().map(Story::as_json).collect();
         out.json(&json!({"runs": summaries, "replays": replays}))?;
     }
+    let problems = stories.into_iter().filter_map(Story::problem).chain(unread).collect();
+    Ok(conclude(out, problems, args.json))
+}
+
+/// What could be told was told; what could not is named after it, and decides the exit code.
+fn conclude(out: &mut Out, problems: Vec<Error>, json: bool) -> Exit {
     out.flush();
-    let problems: Vec<Error> = stories.into_iter().filter_map(Story::problem).collect();
-    problems.iter().for_each(|error| errors::show(error, args.json));
-    Ok(summary::worst(&problems.iter().collect::<Vec<_>>()))
+    problems.iter().for_each(|error| errors::show(error, json));
+    summary::worst(&problems.iter().collect::<Vec<_>>())
 }
 
 /// A run, as far as it is told, and what came of comparing it.
@@ -144,18 +150,20 @@ impl Story<'_> {
     }
 }
 
-fn latest(journals: &[crate::journal::reader::ExportJournal]) -> Result<Vec<Run<'_>>> {
-    let journals::AllRuns { runs, problems, mut unreadable } = journals::runs(journals);
-    if let Some((_, problem)) = problems.first() {
-        return Err(Error::new(problem.kind(), problem.what()).with_hint(problem.hint()));
-    }
-    if let Some((_, error)) = unreadable.pop() {
-        return Err(error);
-    }
+/// The latest run of each export, and why those that are missing cannot be read.
+fn latest(journals: &[crate::journal::reader::ExportJournal]) -> Result<(Vec<Run<'_>>, Vec<Error>)> {
+    let journals::AllRuns { runs, problems, unreadable } = journals::runs(journals);
+    let named = |export: &str, problem: &Error| {
+        let what = format!("export \"{export}\": {}", problem.what());
+        Error::new(problem.kind(), what).with_hint(problem.hint())
+    };
+    let problems = problems.into_iter().map(|(export, problem)| named(export, problem));
+    let unread: Vec<Error> =
+        problems.chain(unreadable.iter().map(|(export, problem)| named(export, problem))).collect();
     let latest: Vec<Run<'_>> = runs.into_iter().filter(Run::is_latest).collect();
-    match latest.is_empty() {
+    match latest.is_empty() && unread.is_empty() {
         true => Err(Error::new(ErrorKind::RunUnknown, "the journal holds no run")),
-        false => Ok(latest),
+        false => Ok((latest, unread)),
     }
 }
 
@@ -172,16 +180,16 @@ fn records(run: &Run<'_>, until: Option<u64>) -> Result<Vec<Recorded>> {
     Ok(records)
 }
 
-fn events(args: &Args, out: &mut Out, runs: Vec<Run<'_>>) -> Result<Exit> {
+fn events(args: &Args, out: &mut Out, runs: Vec<Run<'_>>) -> Result<()> {
     for run in runs {
         for recorded in records(&run, args.until)? {
             if out.is_over() {
-                return Ok(Exit::Success);
+                return Ok(());
             }
             out.json(&recorded)?;
         }
     }
-    Ok(Exit::Success)
+    Ok(())
 }
 
 fn told(replay: &Replay) -> &'static str {

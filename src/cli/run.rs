@@ -3,7 +3,7 @@
 use super::output::Out;
 use super::progress::{self, Style};
 use super::state_dir::CONFIG_FILE;
-use super::{errors, summary};
+use super::{errors, figures, summary};
 use crate::config::{self, Config, LoadOptions};
 use crate::engine::notice::Notice;
 use crate::engine::{self, ExportReport, RunRequest, Stop};
@@ -122,10 +122,27 @@ pub fn show(out: &mut Out, reports: &[ExportReport], json: bool, resume: &dyn Fn
             out.write(&summary::text(summary, &resume(&summary.run_id)));
         }
     }
-    let errors: Vec<&Error> = reports.iter().filter_map(|report| report.error.as_ref()).collect();
+    let (not_begun, begun): (Vec<&ExportReport>, Vec<&ExportReport>) =
+        reports.iter().partition(|report| was_not_begun(report));
+    let not_begun = interrupted_before(&not_begun);
+    let errors: Vec<&Error> = begun.into_iter().filter_map(|report| report.error.as_ref()).chain(&not_begun).collect();
     out.flush();
     errors.iter().for_each(|error| errors::show(error, json));
     Ok(summary::worst(&errors))
+}
+
+fn was_not_begun(report: &ExportReport) -> bool {
+    report.summary.is_none() && report.error.as_ref().is_some_and(|error| error.kind() == ErrorKind::RunInterrupted)
+}
+
+/// One error for all exports that a signal kept from beginning: there is nothing of them to resume.
+fn interrupted_before(reports: &[&ExportReport]) -> Option<Error> {
+    let names: Vec<&str> = reports.iter().map(|report| report.export.as_str()).collect();
+    let verb = if names.len() == 1 { "was" } else { "were" };
+    let exports = figures::counted(names.len() as u64, "export");
+    let what = format!("{exports} {verb} not begun: {}", names.join(", "));
+    let hint = format!("Run the same command again, with `-e {}` for what is named alone.", names.join(" -e "));
+    (!names.is_empty()).then(|| Error::new(ErrorKind::RunInterrupted, what).with_hint(hint))
 }
 
 /// The configuration that a run was planned with, loaded for that one export.

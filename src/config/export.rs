@@ -7,6 +7,7 @@ use super::{
     Chunks, Compression, Context, ExportConfig, Format, Mode, Selection, definition, destination, interpolate,
 };
 use crate::error::Result;
+use crate::run::decide::DriftPolicy;
 use crate::run::ids::Fingerprint;
 use crate::run::schema::ColumnType;
 use std::collections::BTreeMap;
@@ -100,6 +101,7 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
     let section = field.section(KEYS)?;
     let mode = read_mode(&section)?;
     refuse_what_is_not_built(&section)?;
+    check_advice(&section)?;
     let selection = read_selection(context, &section)?;
     let format = section.required("format")?;
     let format =
@@ -129,10 +131,8 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
             }
         }
     };
-    let refuse_drift = match section.get("on_schema_drift") {
-        Some(field) => field.word(&[("warn", false), ("continue", false), ("fail", true)])?,
-        None => false,
-    };
+    let policies = [("warn", DriftPolicy::Warn), ("continue", DriftPolicy::Continue), ("fail", DriftPolicy::Fail)];
+    let on_schema_drift = section.get("on_schema_drift").map(|field| field.word(&policies)).transpose()?;
     let verify_content = match section.get("verify") {
         Some(field) => field.word(&[("size", false), ("content", true)])?,
         None => false,
@@ -147,7 +147,7 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
         destination: destination::read(context, &section.required("destination")?)?,
         columns: read_columns(&section)?,
         skip_empty: section.get("skip_empty").map(|field| field.flag()).transpose()?.unwrap_or(false),
-        refuse_drift,
+        on_schema_drift: on_schema_drift.unwrap_or_default(),
         restart_on_resume,
         verify_content,
         max_file_size: read_file_size(&section)?,
@@ -210,6 +210,32 @@ fn refuse_what_is_not_built(section: &Section<'_>) -> Result<()> {
                 let what = "adds a column, which this version cannot do yet";
                 return Err(field.unsupported(what, "Take it out, or compute the column in a `query`."));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Keys that advise somebody who plans when to run what. They change nothing about a run, but they must make sense; and
+/// what asks for a check is refused, since nobody would make it.
+fn check_advice(section: &Section<'_>) -> Result<()> {
+    section.get("source_group").map(|field| field.text()).transpose()?;
+    section.get("wave").map(|field| field.number(0..=u64::from(u32::MAX))).transpose()?;
+    section.get("parallel_safe").map(|field| field.flag()).transpose()?;
+    if let Some(field) = section.get("reconcile_required")
+        && field.flag()?
+    {
+        let what = "asks for a count beside the export, and this version does not count again";
+        return Err(field.unsupported(
+            what,
+            "Take it out: rows in the files are compared with the server's own count of each statement anyway.",
+        ));
+    }
+    if let Some(field) = section.get("shape_drift_warn_factor") {
+        let factor = field.scalar()?.text.parse::<f64>().ok().filter(|factor| factor.is_finite() && *factor >= 0.0);
+        let factor = factor.ok_or_else(|| field.not(" a number from 0 on"))?;
+        if factor > 0.0 {
+            let what = "asks for a warning about values that grow, which this version does not watch";
+            return Err(field.unsupported(what, "Take it out, or set it to 0."));
         }
     }
     Ok(())

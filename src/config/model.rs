@@ -1,6 +1,7 @@
 //! The validated configuration: every default applied, every overlay resolved, every path absolute.
 
 use super::Secret;
+use crate::run::decide::DriftPolicy;
 use crate::run::ids::Fingerprint;
 use crate::run::schema::ColumnType;
 use std::collections::BTreeMap;
@@ -91,6 +92,8 @@ pub struct Tuning {
     pub batch_size: usize,
     /// Set: rows per batch are derived from this many MiB. `None` when `batch_size` was set by hand.
     pub batch_size_memory_mb: Option<usize>,
+    /// A second limit on a batch, in MiB, whatever the first is counted in.
+    pub max_batch_memory_mb: Option<usize>,
     pub memory_budget_mb: usize,
     /// Pause per full batch of `batch_size` rows, scaled by the rows in it.
     pub throttle: Duration,
@@ -117,8 +120,7 @@ pub struct ExportConfig {
     /// Overrides by column.
     pub columns: BTreeMap<String, ColumnType>,
     pub skip_empty: bool,
-    /// `on_schema_drift: fail`.
-    pub refuse_drift: bool,
+    pub on_schema_drift: DriftPolicy,
     /// `consistency: restart`: a resume starts over in its new snapshot instead of mixing two.
     pub restart_on_resume: bool,
     /// `verify: content`.

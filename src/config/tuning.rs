@@ -142,6 +142,7 @@ pub fn resolve(suggested: Option<Profile>, source: &Layer, export: &Layer) -> Tu
         parallel: key!(parallel).unwrap_or(preset.parallel),
         batch_size: key!(batch_size).unwrap_or(preset.batch_size),
         batch_size_memory_mb: batch_memory(&preset, source, export),
+        max_batch_memory_mb: key!(max_batch_memory_mb),
         memory_budget_mb: key!(memory_budget_mb).unwrap_or(preset.memory_budget_mb),
         throttle: Duration::from_millis(key!(throttle_ms).unwrap_or(preset.throttle_ms)),
         statement_timeout: Duration::from_secs(key!(statement_timeout_s).unwrap_or(preset.statement_timeout_s)),
@@ -154,16 +155,13 @@ pub fn resolve(suggested: Option<Profile>, source: &Layer, export: &Layer) -> Tu
 }
 
 /// The level nearest to the export that speaks of batches decides: a memory target derives the rows from it, a number
-/// of rows set by hand turns that off. `max_batch_memory_mb` caps the target, or becomes it.
+/// of rows set by hand turns that off. `max_batch_memory_mb` caps the target.
 fn batch_memory(preset: &Preset, source: &Layer, export: &Layer) -> Option<usize> {
     let speaks = |layer: &&Layer| layer.batch_size.is_some() || layer.batch_size_memory_mb.is_some();
     let target = match [export, source].into_iter().find(speaks) {
         Some(layer) => layer.batch_size_memory_mb,
         None => preset.batch_size_memory_mb,
     };
-    match (target, export.max_batch_memory_mb.or(source.max_batch_memory_mb)) {
-        (Some(target), Some(most)) => Some(target.min(most)),
-        (None, most) => most,
-        (target, None) => target,
-    }
+    let most = export.max_batch_memory_mb.or(source.max_batch_memory_mb).unwrap_or(usize::MAX);
+    target.map(|target| target.min(most))
 }

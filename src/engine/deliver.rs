@@ -8,7 +8,7 @@ use crate::manifest::of_run::of_run;
 use crate::manifest::pointer::LatestRun;
 use crate::manifest::read::MANIFEST;
 use crate::manifest::write;
-use crate::run::Command;
+use crate::run::{Command, RunSummary};
 use crate::time::rfc3339;
 use crate::verify::validate::{Depth, validate};
 
@@ -21,6 +21,16 @@ pub fn write_manifest(ledger: &mut Ledger, destination: &LocalPrefix) -> Result<
     let written = write::to_bytes(&manifest)?;
     destination.write_manifest(&written)?;
     ledger.record(Command::RecordManifest { fingerprint: written.fingerprint, bytes: written.bytes.len() as u64 })
+}
+
+/// What must hold at a run's end, whatever led there.
+///
+/// # Errors
+/// [`ErrorKind::RunInvariant`] with the first that is violated: the run has failed.
+pub fn check_invariants(ended: &RunSummary) -> Result<()> {
+    let checked = ended.check_post_run_invariants();
+    let checked = checked.and_then(|()| crate::failpoint::hit("run.invariants").map_err(|error| error.to_string()));
+    checked.map_err(|violated| Error::new(ErrorKind::RunInvariant, violated))
 }
 
 /// `_SUCCESS`, then the pointer at the root.
@@ -47,7 +57,7 @@ pub fn publish(ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
 /// # Errors
 /// [`ErrorKind::ValidationFailed`] with the first finding; the destination or the journal failed.
 pub fn validate_published(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
-    let depth = if ledger.state().planned.verify_content { Depth::Full } else { Depth::Size };
+    let depth = if context.export.verify_content { Depth::Full } else { Depth::Size };
     let report = validate(destination.path(), depth)?;
     let findings: Vec<String> = report.findings.iter().map(|finding| finding.to_string()).collect();
     let first = findings.first().cloned();

@@ -6,15 +6,16 @@ use super::memory;
 use super::notice::{Notice, tell};
 use super::reading::{Limits, Reading, read_slices};
 use super::stop::Stop;
-use super::{deliver, settle};
-use crate::config::{Config, ExportConfig};
+use super::{deliver, last_success, settle};
+use crate::config::{Config, ExportConfig, Tuning};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
 use crate::journal::{Holder, Journal};
-use crate::run::decide::OpenedSnapshot;
+use crate::run::decide::{OpenedSnapshot, retry_pause_ms};
 use crate::run::event::{Outcome, RunFinished};
 use crate::run::plan::SlicePlan;
+use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
 use crate::source::postgres::identity::{self, Identified};
@@ -103,6 +104,20 @@ impl<'a> ExportContext<'a> {
         self.ask(in_time(self.export.tuning.stall_timeout, question))
     }
 
+    /// How long to wait before the next try, after `failures` earlier ones.
+    pub fn retry_pause(&self, failures: u32) -> Duration {
+        let backoff_ms = self.export.tuning.retry_backoff.as_millis() as u64;
+        Duration::from_millis(retry_pause_ms(backoff_ms, failures, fastrand::f64()))
+    }
+
+    /// Waits before another try, or for a request to stop.
+    fn pause(&self, pause: Duration) -> Result<()> {
+        self.ask(async {
+            tokio::time::sleep(pause).await;
+            Ok(())
+        })
+    }
+
     /// Waits for an end, or for a request to stop.
     fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
         self.runtime.block_on(async {
@@ -138,14 +153,13 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
     let mut holder = None;
     let worked = begin_invocation(ledger).and_then(|()| drive(context, ledger, &mut holder));
     let temp_bytes = holder.take().and_then(|holder| release(context, holder));
-    match worked {
-        Ok(outcome) => {
-            ledger.record(finished(ledger, outcome, None, temp_bytes))?;
-            ledger
-                .summary()
-                .check_post_run_invariants()
-                .map_err(|violated| Error::new(ErrorKind::RunInvariant, violated))
-        }
+    let ended = worked.and_then(|outcome| {
+        let finish = finished(ledger, outcome, None, temp_bytes);
+        deliver::check_invariants(&ledger.foresee(finish.clone())?)?;
+        ledger.record(finish)
+    });
+    match ended {
+        Ok(()) => Ok(()),
         Err(error) => {
             let outcome = if error.exit() == Exit::Interrupted { Outcome::Interrupted } else { Outcome::Failed };
             let mut error = error.at(format_args!("export \"{}\"", context.export.name));
@@ -157,6 +171,17 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
             Err(error)
         }
     }
+}
+
+/// Records that the work ended in a panic. The state may be ahead of the journal then, which alone says where the run
+/// stands.
+pub fn fail_after_panic(context: &ExportContext<'_>, ledger: &mut Ledger, error: Error) -> Error {
+    let error = error.at(format_args!("export \"{}\"", context.export.name));
+    // Where the journal cannot be read or written any more, the run is one that ended without a word.
+    if ledger.fold_again().is_ok() {
+        let _ = ledger.record(finished(ledger, Outcome::Failed, Some(&error), None));
+    }
+    error
 }
 
 fn begin_invocation(ledger: &mut Ledger) -> Result<()> {
@@ -187,6 +212,11 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
     if let Some(forced) = &context.forced {
         context.warn(ledger, "forced", format!("gone on with by --force although {forced}"))?;
     }
+    let planned = &ledger.state().planned;
+    if planned.skip_empty != context.export.skip_empty {
+        let message = format!("`skip_empty` stays as it was when the run was planned: {}", planned.skip_empty);
+        context.warn(ledger, "policy_kept", message)?;
+    }
     if ledger.state().invocation > 1 && ledger.state().is_planned {
         let prefix = prepare(ledger)?;
         settle::check_parts(context, ledger, &prefix)?;
@@ -198,25 +228,29 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
         context.stop.check()?;
         let step = next(ledger.state());
         let asks_the_source = matches!(step, Step::ResolveSchema | Step::ChooseSplit);
-        match perform(context, ledger, holder, &mut destination, step) {
-            Ok(None) => {}
+        let error = match perform(context, ledger, holder, &mut destination, step) {
+            Ok(None) => continue,
             Ok(Some(outcome)) => return Ok(outcome),
-            // The snapshot is gone, or the session that holds it: the rest is read in a new one. Slices have had their
-            // own retries by now.
-            Err(error)
-                if reopened < context.export.tuning.max_retries
-                    && (error.retry() == Retry::NewSnapshot || (asks_the_source && error.retry() == Retry::Again)) =>
-            {
-                reopened += 1;
-                context.warn(
-                    ledger,
-                    "snapshot_lost",
-                    format!("{}; the rest is read in a new snapshot", error.what()),
-                )?;
-                *holder = Some(open_snapshot(context, ledger)?);
-            }
-            Err(error) => return Err(error),
+            Err(error) => error,
+        };
+        let lost = error.retry() == Retry::NewSnapshot;
+        let may_reopen = lost || (asks_the_source && error.retry() == Retry::Again);
+        if !may_reopen || reopened >= context.export.tuning.max_retries {
+            return Err(error);
         }
+        // The snapshot is gone, or the session that holds it: the rest is read in a new one.
+        let code = if lost { "snapshot_lost" } else { "planning_retried" };
+        context.warn(ledger, code, format!("{}; the rest is read in a new snapshot", error.what()))?;
+        // The old session goes first: connections may be what is scarce.
+        let temp_bytes = holder.take().and_then(|holder| holder.temp_bytes);
+        if asks_the_source {
+            // Slices have waited their retries' time by now, questions have not.
+            context.pause(context.retry_pause(reopened))?;
+        }
+        reopened += 1;
+        let mut opened = open_snapshot(context, ledger)?;
+        opened.temp_bytes = temp_bytes.or(opened.temp_bytes);
+        *holder = Some(opened);
     }
 }
 
@@ -250,6 +284,8 @@ fn perform(
         }
         Step::Publish => {
             closing(context, "publish");
+            // Before anybody is told of success; the run's end looks again.
+            deliver::check_invariants(&ledger.foresee(finished(ledger, Outcome::Success, None, None))?)?;
             let prefix = ready(destination, ledger)?.clone();
             deliver::publish(ledger, &prefix)?;
         }
@@ -309,18 +345,14 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
             Err(error) if error.kind() == ErrorKind::SourceUnreachable && !was_connected => return Err(error),
             Err(error) if error.retry() == Retry::Never || tries >= tuning.max_retries => return Err(error),
             Err(error) => {
-                let ceiling = tuning.retry_backoff.saturating_mul(1 << tries.min(16)).min(Duration::from_secs(60));
-                let pause = ceiling.mul_f64(fastrand::f64());
+                let pause = context.retry_pause(tries);
                 context.warn(
                     ledger,
                     "connect_retried",
                     format!("{}; trying again in {} ms", error.what(), pause.as_millis()),
                 )?;
                 tries += 1;
-                context.ask(async {
-                    tokio::time::sleep(pause).await;
-                    Ok(())
-                })?;
+                context.pause(pause)?;
             }
         }
     };
@@ -352,8 +384,12 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
     let Identified { relations, search_path } =
         context.ask_server(identity::identify(holder.session.client(), &described))?;
+    let schema = described.schema();
+    let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
+    let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
+    let policy = export.on_schema_drift;
     // In this order: of another table it is of no interest that its columns are others.
-    let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema(described.schema())];
+    let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema { schema, policy, previous }];
     record_aloud(context, ledger, resolved)?;
     if described.relation.as_ref().is_some_and(|relation| relation.row_security) {
         let message = "row security is in force: only the rows that this role may see are exported".to_owned();
@@ -382,6 +418,7 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
         rows_per_slice: chunks.size,
         column: chunks.column.clone(),
         target_bytes: SLICE_BYTES,
+        most_rows: most_rows(&context.export.tuning),
     };
     // A split of a query by a column may have to read it once: that is the statement's time, not a silence.
     let tuning = &context.export.tuning;
@@ -405,16 +442,28 @@ fn read(
 ) -> Result<()> {
     let at = holder.ok_or_else(no_session)?;
     let described = at.described.as_ref().ok_or_else(no_session)?;
-    let (Some(split), Some(schema)) = (ledger.state().split.clone(), ledger.state().schema.clone()) else {
+    let state = ledger.state();
+    let (Some(split), Some(schema), Some(opened)) =
+        (state.split.clone(), state.schema.clone(), state.snapshots.last().cloned())
+    else {
         return Err(Error::new(ErrorKind::Internal, "slices are read before they are planned"));
     };
+    let pending: Vec<u64> = {
+        let pending = state.slices.iter().filter(|slice| slice.status == SliceStatus::Pending);
+        pending.map(|slice| slice.plan.estimated_rows).collect()
+    };
+    let lent = (state.slices.len() == 1).then(|| Arc::clone(&at.session));
     announce_plan(context, ledger);
     let tuning = &context.export.tuning;
-    let share = memory::share(
-        tuning.memory_budget_mb / context.exports_at_once,
-        tuning.parallel.min(ledger.state().slices.len()),
-        context.export.row_group_bytes,
-    );
+    let budget_mb = tuning.memory_budget_mb / context.exports_at_once;
+    let wanted = tuning.parallel.clamp(1, pending.len().max(1));
+    let workers = memory::workers(budget_mb, wanted);
+    if workers < wanted {
+        let message =
+            format!("{workers} slices are read at once instead of {wanted}: `memory_budget_mb` has no room for more");
+        context.warn(ledger, "parallel_reduced", message)?;
+    }
+    let share = memory::share(budget_mb, workers, context.export.row_group_bytes);
     let reading = Reading {
         runtime: context.runtime,
         source: &context.config.source,
@@ -424,14 +473,17 @@ fn read(
         schema: &schema,
         split: &split,
         destination: prefix,
+        snapshot: opened.snapshot,
+        snapshot_id: opened.id,
+        lent,
+        workers,
         halt: Stop::default(),
         limits: Limits {
-            batch_rows: batch_rows(context.export),
-            batch_bytes: tuning.batch_size_memory_mb.map_or(share.batch_bytes, |mb| share.batch_bytes.min(mb << 20)),
-            // Where rows are counted the stream is taken in small pieces, so that a batch is overshot by a few rows only.
-            piece_bytes: if export_counts_rows(context.export) { 4096 } else { usize::MAX },
+            batch_rows: batch_rows(tuning),
+            batch_bytes: batch_bytes(tuning, share.batch_bytes),
             part_bytes: context.export.max_file_size,
             max_value_bytes: tuning.max_value_mb << 20,
+            statement_timeout: statement_timeout(tuning, pending.iter().copied().max().unwrap_or(0)),
             throttle: tuning.throttle,
             throttle_rows: tuning.batch_size as u64,
             writes_empty_file: !ledger.state().planned.skip_empty,
@@ -446,21 +498,42 @@ fn read(
             ("rivet.schema_fingerprint".to_owned(), schema.fingerprint().to_string()),
         ],
     };
-    read_slices(context, ledger, &reading, &at.session)
+    read_slices(context, ledger, &reading)
+}
+
+/// The time that a slice's statement may take: the configured one, and the pauses that the throttle makes in it, which are
+/// not the server's. Twice over, since `rows` is an estimate. Zero = any.
+fn statement_timeout(tuning: &Tuning, rows: u64) -> Duration {
+    if tuning.statement_timeout.is_zero() {
+        return Duration::ZERO;
+    }
+    let pauses = tuning.throttle.as_secs_f64() * rows as f64 / tuning.batch_size.max(1) as f64;
+    tuning.statement_timeout.saturating_add(Duration::try_from_secs_f64(2.0 * pauses).unwrap_or(Duration::MAX))
+}
+
+/// Rows that a throttled slice may have, so that its pauses take no more than half of the time that a statement may take.
+fn most_rows(tuning: &Tuning) -> Option<u64> {
+    if tuning.throttle.is_zero() || tuning.statement_timeout.is_zero() {
+        return None;
+    }
+    let rows = tuning.statement_timeout.as_secs_f64() / 2.0 / tuning.throttle.as_secs_f64() * tuning.batch_size as f64;
+    Some((rows as u64).max(1))
 }
 
 /// Rows per batch: as configured, or unbounded where bytes decide.
-fn batch_rows(export: &ExportConfig) -> usize {
-    if export_counts_rows(export) { export.tuning.batch_size } else { usize::MAX }
+fn batch_rows(tuning: &Tuning) -> usize {
+    if tuning.batch_size_memory_mb.is_none() { tuning.batch_size } else { usize::MAX }
 }
 
-fn export_counts_rows(export: &ExportConfig) -> bool {
-    export.tuning.batch_size_memory_mb.is_none()
+/// Bytes per batch: a worker's share of the budget, or less where the tuning says so.
+fn batch_bytes(tuning: &Tuning, share: usize) -> usize {
+    let limits = [tuning.batch_size_memory_mb, tuning.max_batch_memory_mb];
+    limits.into_iter().flatten().map(|mb| mb << 20).fold(share, usize::min)
 }
 
 fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {
     let (state, planned) = (ledger.state(), ledger.summary().journal.planned());
-    let done = state.slices_in(|status| status == crate::run::state::SliceStatus::Complete).count();
+    let done = state.slices_in(|status| status == SliceStatus::Complete).count();
     context.notify(Notice::Planned {
         export: context.export.name.clone(),
         slices: planned.slices,

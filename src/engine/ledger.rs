@@ -2,7 +2,7 @@
 
 use super::clock::{Clock, wall_ms};
 use crate::error::Result;
-use crate::journal::{Journal, Stamp};
+use crate::journal::{Journal, Stamp, check_size};
 use crate::run::event::{Event, Recorded};
 use crate::run::ids::{ChainHash, EventSeq, RunOrdinal};
 use crate::run::{Command, RunState, RunSummary, decide};
@@ -39,6 +39,17 @@ impl Ledger {
         Ok(Ledger { journal, run, state, summary, clock, status_written: None })
     }
 
+    /// Takes state and summary from the journal again.
+    ///
+    /// # Errors
+    /// As [`Ledger::reopen`].
+    pub fn fold_again(&mut self) -> Result<()> {
+        let records = self.journal.records(self.run)?;
+        self.state = RunState::fold(&records)?;
+        self.summary = RunSummary::from_events(&records);
+        Ok(())
+    }
+
     /// [`Ledger::record_all`] of one command.
     pub fn record(&mut self, command: Command) -> Result<()> {
         self.record_all([command])
@@ -48,8 +59,8 @@ impl Ledger {
     /// of their events share one flush.
     ///
     /// An event is applied to the state before it is appended, because applying is what finds it illegal, and an illegal
-    /// event must never reach the disk. When the append fails the journal refuses everything after it, so a state that
-    /// is ahead of it has no consequences.
+    /// event must never reach the disk. What could still keep it from being appended is looked at before that, or ends the
+    /// journal, which then refuses everything else: a state that is ahead of it has no consequences.
     ///
     /// # Errors
     /// A command is refused: those before it are recorded, those after it are not. Or the journal failed.
@@ -71,12 +82,27 @@ impl Ledger {
         let next = self.journal.head().map_or(EventSeq(1), |(seq, _)| seq.next());
         let (wall_ms, mono_us) = (stamp.wall_ms, stamp.mono_us);
         for event in decide(&self.state, command)? {
+            check_size(&event)?;
             let seq = EventSeq(next.0 + events.len() as u64);
             let proposed = Recorded { run: self.run, seq, wall_ms, mono_us, hash: ChainHash::GENESIS, event };
             self.state.apply(&proposed)?;
             events.push(proposed.event);
         }
         Ok(())
+    }
+
+    /// The summary as it would be after `command`. Nothing is recorded.
+    ///
+    /// # Errors
+    /// The command would be refused.
+    pub fn foresee(&self, command: Command) -> Result<RunSummary> {
+        let mut foreseen = self.summary.clone();
+        let (run, stamp) = (self.run, self.clock.stamp());
+        for event in decide(&self.state, command)? {
+            let (seq, hash) = (EventSeq::default(), ChainHash::GENESIS);
+            foreseen.apply(&Recorded { run, seq, wall_ms: stamp.wall_ms, mono_us: stamp.mono_us, hash, event });
+        }
+        Ok(foreseen)
     }
 
     pub fn state(&self) -> &RunState {

@@ -22,10 +22,18 @@ pub struct Share {
 }
 
 const MIB: usize = 1 << 20;
-/// Batches beyond this gain nothing and cost cache.
-const LARGEST_BATCH: usize = 2 * MIB;
+/// Batches beyond this gain nothing, cost cache, and leave larger holes in the heap.
+const LARGEST_BATCH: usize = 512 * 1024;
 const SMALLEST_BATCH: usize = 256 * 1024;
 const SMALLEST_ROW_GROUP: usize = MIB;
+/// What a worker holds at the least: the smallest batch and row group, a receive pipe of four chunks, the sink's buffer, and
+/// what codecs and allocators keep beside them. Measured.
+const SMALLEST_SHARE_MB: usize = 5;
+
+/// How many of the `wanted` workers the budget has room for. At least one.
+pub fn workers(budget_mb: usize, wanted: usize) -> usize {
+    wanted.min(budget_mb / SMALLEST_SHARE_MB).max(1)
+}
 
 /// Divides the budget. A worker's peak is about the batch, the row group in its encoder (encoded pages of all columns and
 /// the dictionaries that are still open), and the file's write buffer; the receive buffers are bounded beside it. Half of
@@ -45,6 +53,11 @@ mod tests {
     #[test]
     fn the_peak_is_read_from_the_kernel() {
         assert!(peak_rss_mb() > 0);
+    }
+
+    #[test]
+    fn a_small_budget_has_room_for_few_workers_and_always_for_one() {
+        assert_eq!([workers(128, 2), workers(128, 64), workers(16, 8), workers(1, 8)], [2, 25, 3, 1]);
     }
 
     #[test]

@@ -23,7 +23,8 @@ pub use worker::part_name;
 use crate::config::{Config, ExportConfig, resolve_destination, still_resolves_to};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Holder, Journal};
-use crate::run::event::{Outcome, RunPlanned};
+use crate::run::decide::DriftPolicy;
+use crate::run::event::{Event, Outcome, RunPlanned};
 use crate::run::ids::{Fingerprint, RunOrdinal};
 use crate::run::state::Life;
 use crate::run::{Command, RunState, RunSummary};
@@ -42,7 +43,8 @@ pub struct RunRequest {
     pub fresh: bool,
 }
 
-/// How one export ended. A summary is missing only when no run came to be; an error is missing only on success.
+/// How one export ended. A summary is missing only when no run came to be; an error is missing only on success. Where a
+/// request to stop came first, there is no summary and the error is that.
 #[derive(Debug)]
 pub struct ExportReport {
     pub export: String,
@@ -78,10 +80,7 @@ pub fn run(
     let one = |export: &ExportConfig, notices: Sender<Notice>| {
         let mut context = ExportContext::new(runtime.handle(), config, export, notices, stop, at_once);
         context.validate = request.validate;
-        let panicked = |_| {
-            failed_before_its_run(&export.name, Error::new(ErrorKind::Internal, "the export's own thread panicked"))
-        };
-        catch_unwind(AssertUnwindSafe(|| run_export(&context, request))).unwrap_or_else(panicked)
+        contained(&export.name, || run_export(&context, request))
     };
     if at_once <= 1 {
         return config.exports.iter().map(|export| one(export, notices.clone())).collect();
@@ -112,6 +111,14 @@ pub fn run(
     reports.into_iter().map(|(_, report)| report).collect()
 }
 
+/// A panic before there is a run, or after it, ends this export and no other.
+fn contained(export: &str, work: impl FnOnce() -> ExportReport) -> ExportReport {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| failed_before_its_run(export, Error::new(ErrorKind::Internal, PANICKED)))
+}
+
+const PANICKED: &str = "the export's own thread panicked";
+
 /// The report of an export for which no run came to be.
 fn failed_before_its_run(export: &str, error: Error) -> ExportReport {
     let error = Some(error.at(format_args!("export \"{export}\"")));
@@ -123,20 +130,30 @@ fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport 
     let name = context.export.name.clone();
     let failed = |error: Error| failed_before_its_run(&name, error);
     if context.stop.is_requested() {
-        return failed(stop::interrupted());
+        return ExportReport { export: name, summary: None, error: Some(stop::interrupted()), was_complete: false };
     }
     let ledger = open_journal(&context.config.state_dir, &name, "").and_then(|journal| {
         context.tell_of_recovery(&journal);
         begin(context, journal, request)
     });
-    match ledger {
+    let held = ledger.and_then(|(ledger, resumed)| {
+        // Which run it would be was not known when the lock was taken.
+        ledger.journal().hold_for(&ledger.summary().run_id)?;
+        Ok((ledger, resumed))
+    });
+    match held {
         Ok((ledger, resumed)) => finish(context, ledger, resumed),
         Err(error) => failed(error),
     }
 }
 
 fn finish(context: &ExportContext<'_>, mut ledger: Ledger, resumed: bool) -> ExportReport {
-    let error = export::work(context, &mut ledger, resumed).err();
+    // A panic ends the run's work like any error: the journal says how, and a resume can go on.
+    let worked = catch_unwind(AssertUnwindSafe(|| export::work(context, &mut ledger, resumed)));
+    let error = match worked {
+        Ok(worked) => worked.err(),
+        Err(_) => Some(export::fail_after_panic(context, &mut ledger, Error::new(ErrorKind::Internal, PANICKED))),
+    };
     ledger.write_status();
     let summary = ledger.summary().clone();
     context.notify(Notice::Finished {
@@ -153,9 +170,18 @@ fn finish(context: &ExportContext<'_>, mut ledger: Ledger, resumed: bool) -> Exp
 /// Opens the export's journal for writing, which is also what keeps two processes off one export.
 ///
 /// # Errors
-/// Another process holds it; it is damaged, foreign, newer, or cannot be written.
+/// Another process holds it; it is damaged, foreign or another export's, newer, or cannot be written.
 pub fn open_journal(state_dir: &Path, export: &str, run_id: &str) -> Result<Journal> {
-    Journal::open(&state_dir.join(export), &Holder::this_process(run_id))
+    let dir = state_dir.join(export);
+    let journal = Journal::open(&dir, &Holder::this_process(run_id))?;
+    match journal.export_name()? {
+        Some(other) if other != export => {
+            let what = format!("{} holds the journal of export {other:?}", dir.display());
+            let hint = "Move it into a directory of that name, or choose another `state_dir`.";
+            Err(Error::new(ErrorKind::JournalForeign, what).with_hint(hint))
+        }
+        _ => Ok(journal),
+    }
 }
 
 /// The run to work on, and whether it is an earlier one.
@@ -167,9 +193,11 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     if ledger.state().is_unfinished() {
         let changed = refuse_another_run(ledger.state(), context.export).err();
         let has_parts = ledger.state().parts().next().is_some();
+        let same_policy = ledger.state().planned.skip_empty == context.export.skip_empty;
         let reason = match changed {
             _ if request.fresh => "a new run was started with --fresh",
-            None => return Ok((ledger, true)),
+            None if same_policy || has_parts => return Ok((ledger, true)),
+            None => "`skip_empty` changed before anything was delivered",
             // Nothing was delivered that the new definition could contradict.
             Some(_) if !has_parts => "its definition or destination changed before anything was delivered",
             Some(refusal) => return Err(refusal),
@@ -177,7 +205,7 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
         ledger.record(Command::Abandon { reason: reason.to_owned() })?;
     }
     let journal = ledger.into_journal();
-    let previous = previous_schema(&journal)?;
+    let previous = previous_schema(&journal, context.export, request)?;
     Ok((plan(context, journal, previous, request)?, false))
 }
 
@@ -203,16 +231,39 @@ fn refuse_another_definition(state: &RunState, export: &ExportConfig) -> Result<
     Err(Error::new(ErrorKind::RunChanged, what))
 }
 
-/// The schema of the export's last successful run.
-fn previous_schema(journal: &Journal) -> Result<Option<Fingerprint>> {
-    let runs: Vec<RunOrdinal> = journal.runs().iter().map(|extent| extent.run).collect();
-    for run in runs.into_iter().rev() {
-        let state = RunState::fold(&journal.records(run)?)?;
+/// The schema that the new run's is compared with: that of the export's last successful run. None where the change since
+/// then is accepted: a run was refused over it, and `--fresh` is what somebody says who has seen that.
+fn previous_schema(journal: &Journal, export: &ExportConfig, request: RunRequest) -> Result<Option<Fingerprint>> {
+    if request.fresh && export.on_schema_drift == DriftPolicy::Fail && was_refused_over_drift(journal)? {
+        return Ok(None);
+    }
+    Ok(last_success(journal)?.and_then(|state| state.schema_fingerprint))
+}
+
+/// The state of the export's last successful run.
+fn last_success(journal: &Journal) -> Result<Option<RunState>> {
+    for extent in journal.runs().iter().rev() {
+        let state = RunState::fold(&journal.records(extent.run)?)?;
         if state.life == Life::Closed(Outcome::Success) {
-            return Ok(state.schema_fingerprint);
+            return Ok(Some(state));
         }
     }
     Ok(None)
+}
+
+/// Whether an attempt since the last success ended because the columns had changed.
+fn was_refused_over_drift(journal: &Journal) -> Result<bool> {
+    let drift = ErrorKind::SchemaDrift.class().code;
+    for extent in journal.runs().iter().rev() {
+        for recorded in journal.records(extent.run)?.iter().rev() {
+            match &recorded.event {
+                Event::RunFinished(finished) if finished.outcome == Outcome::Success => return Ok(false),
+                Event::RunFinished(finished) if finished.code.as_deref() == Some(drift) => return Ok(true),
+                _ => {}
+            }
+        }
+    }
+    Ok(false)
 }
 
 fn plan(
@@ -247,7 +298,7 @@ fn plan(
         verify_content: export.verify_content,
         restart_on_resume: export.restart_on_resume,
         skip_empty: export.skip_empty,
-        refuse_drift: export.refuse_drift,
+        refuse_drift: export.on_schema_drift == DriftPolicy::Fail,
         previous_schema,
     };
     let mut ledger = Ledger::new_run(journal, context.clock);
@@ -259,6 +310,17 @@ fn plan(
 ///
 /// `config` must name the run's export with the definition it was planned under.
 pub fn resume(
+    runtime: &Runtime,
+    config: &Config,
+    run_id: &str,
+    force: bool,
+    notices: &Sender<Notice>,
+    stop: &Stop,
+) -> ExportReport {
+    contained(export_of(run_id), || resume_export(runtime, config, run_id, force, notices, stop))
+}
+
+fn resume_export(
     runtime: &Runtime,
     config: &Config,
     run_id: &str,

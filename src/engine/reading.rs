@@ -4,21 +4,21 @@ use super::ExportContext;
 use super::ledger::Ledger;
 use super::notice::Notice;
 use super::stop::{Stop, interrupted};
-use super::worker;
+use super::worker::{self, Order};
 use crate::config::SourceConfig;
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::run::Command;
 use crate::run::decide::Failure;
 use crate::run::event::PartFacts;
 use crate::run::ids::{Attempt, FileNo, SliceNo, SnapshotNo};
 use crate::run::plan::{SlicePlan, Split};
 use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
-use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::Described;
 use crate::source::postgres::session::{Session, SessionSettings};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -34,6 +34,13 @@ pub struct Reading<'a> {
     pub schema: &'a Schema,
     pub split: &'a Split,
     pub destination: &'a LocalPrefix,
+    pub snapshot: SnapshotNo,
+    /// The server's name of the snapshot.
+    pub snapshot_id: String,
+    /// The session that holds the snapshot, where a single slice makes a second connection a waste.
+    pub lent: Option<Arc<Session>>,
+    /// How many slices are read at once.
+    pub workers: usize,
     /// Stops the workers of this reading: after a request to stop, or when one of them failed for good.
     pub halt: Stop,
     pub limits: Limits,
@@ -48,11 +55,11 @@ pub struct Limits {
     /// A batch is handed on when it holds so many rows, or so many bytes.
     pub batch_rows: usize,
     pub batch_bytes: usize,
-    /// The batch is looked at after so many bytes of the stream.
-    pub piece_bytes: usize,
     /// Encoded bytes after which a part is closed.
     pub part_bytes: u64,
     pub max_value_bytes: usize,
+    /// Longest time of a slice's statement, pauses included; zero = any.
+    pub statement_timeout: Duration,
     /// Pause per `throttle_rows` rows.
     pub throttle: Duration,
     pub throttle_rows: u64,
@@ -61,15 +68,9 @@ pub struct Limits {
 }
 
 /// One attempt at one slice.
-#[derive(Clone)]
 pub struct Assignment {
-    pub worker: usize,
     pub plan: SlicePlan,
     pub attempt: Attempt,
-    pub snapshot: SnapshotNo,
-    pub snapshot_id: String,
-    /// The session that holds the snapshot, lent where a single slice makes a second connection a waste.
-    pub lent_session: Option<Arc<Session>>,
 }
 
 /// A worker waits on this until its report is durable. Dropped unanswered: the report was refused, stop.
@@ -77,6 +78,16 @@ pub type Acknowledge = mpsc::SyncSender<()>;
 
 /// What a worker reports.
 pub enum Receipt {
+    /// The worker has a session, and waits for a slice.
+    Seated {
+        worker: usize,
+    },
+    /// The worker got no session.
+    Unseated {
+        worker: usize,
+        error: Error,
+    },
+    /// Rows fetched and handed to the encoder since the last report.
     Batch {
         slice: SliceNo,
         attempt: Attempt,
@@ -104,11 +115,9 @@ pub enum Receipt {
         attempt: Attempt,
         last_file: Option<FileNo>,
         rows: u64,
+        /// By index of the column: values that it has no room for and that were delivered as NULL.
+        special_values: Vec<(usize, u64)>,
         took: Duration,
-    },
-    Warning {
-        code: &'static str,
-        message: String,
     },
     Failed {
         worker: usize,
@@ -126,50 +135,38 @@ pub enum Receipt {
 /// [`ErrorKind::RunInterrupted`] after a stop request; [`ErrorKind::SourceSnapshotLost`] when the rest has to be read in a
 /// new snapshot; else the first failure that retrying cannot mend. In each case no worker is at work any more, and the
 /// journal says where each slice stands.
-pub fn read_slices(
-    context: &ExportContext<'_>,
-    ledger: &mut Ledger,
-    reading: &Reading<'_>,
-    holder: &Arc<Session>,
-) -> Result<()> {
-    let slices = ledger.state().slices.len();
-    let pending = match next(ledger.state()) {
-        Step::Read { pending, .. } => pending.len(),
-        _ => 0,
-    };
-    let workers = context.export.tuning.parallel.clamp(1, pending.max(1));
-    let lent = (slices == 1).then(|| Arc::clone(holder));
+pub fn read_slices(context: &ExportContext<'_>, ledger: &mut Ledger, reading: &Reading<'_>) -> Result<()> {
     let (receipts, inbox) = mpsc::channel();
     let watcher = watch_for_stop(context, reading, &receipts);
     let outcome = std::thread::scope(|scope| {
-        let desks: Vec<Sender<Assignment>> = (0..workers)
-            .map_while(|_| {
-                let (desk, assignments) = mpsc::channel();
+        let desks: Vec<Desk> = (0..reading.workers)
+            .map_while(|worker| {
+                let (orders, ordered) = mpsc::channel();
                 let receipts = receipts.clone();
-                let work = move || worker::work(reading, &assignments, &receipts);
-                std::thread::Builder::new().name("rivet-worker".to_owned()).spawn_scoped(scope, work).ok().map(|_| desk)
+                let work = move || worker::work(reading, worker, &ordered, &receipts);
+                let thread = std::thread::Builder::new().name("rivet-worker".to_owned()).spawn_scoped(scope, work);
+                thread.ok().map(|_| Desk { orders, place: Place::Standing(Instant::now()), refusals: 0 })
             })
             .collect();
         if desks.is_empty() {
             return Err(Error::new(ErrorKind::Internal, "the system gives no thread to a worker"));
         }
-        let workers = desks.len();
-        let coordinator = Coordinator {
+        let mut coordinator = Coordinator {
             context,
             ledger,
+            reading,
             desks,
-            idle: (0..workers).collect(),
             waiting: HashMap::new(),
             failed: None,
+            refusal: None,
             fetched: HashMap::new(),
-            lent,
-            halt: &reading.halt,
+            special_values: BTreeMap::new(),
         };
-        let outcome = coordinator.coordinate(inbox);
-        if outcome.is_err() {
-            reading.halt.request();
-        }
-        outcome
+        let outcome = coordinator.coordinate(&inbox);
+        // After a failure, whoever still works stops; after success, only who still tries to connect.
+        reading.halt.request();
+        // Where the journal is what failed, the first error is the one worth reading.
+        outcome.and(coordinator.tell_of_special_values(reading.schema))
     });
     watcher.abort();
     outcome
@@ -189,51 +186,79 @@ fn watch_for_stop(
     })
 }
 
+/// A worker, as the coordinator sees it.
+struct Desk {
+    orders: Sender<Order>,
+    place: Place,
+    /// Times in a row that it got no session.
+    refusals: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Without a session until it tries again.
+    Standing(Instant),
+    /// Connecting.
+    Sitting,
+    /// Has a session, and no slice.
+    Idle,
+    Reading,
+    /// Got no session as often as the tuning allows. The others go on without it.
+    Left,
+}
+
 struct Coordinator<'a, 'c> {
     context: &'a ExportContext<'c>,
     ledger: &'a mut Ledger,
-    desks: Vec<Sender<Assignment>>,
-    idle: Vec<usize>,
+    reading: &'a Reading<'a>,
+    desks: Vec<Desk>,
     /// Slices that wait for their retry, and until when.
     waiting: HashMap<SliceNo, Instant>,
     /// Why no further slice is handed out. Workers that are busy are heard to their end.
     failed: Option<Error>,
+    /// Why a worker left last.
+    refusal: Option<Error>,
     /// Rows and bytes of the attempts at work, for the eyes.
     fetched: HashMap<SliceNo, (u64, u64)>,
-    /// The holder's session, where it also reads.
-    lent: Option<Arc<Session>>,
-    halt: &'a Stop,
+    /// What the slices that are complete delivered as NULL, by index of the column.
+    special_values: BTreeMap<usize, u64>,
 }
 
 impl Coordinator<'_, '_> {
-    fn coordinate(mut self, inbox: Receiver<Receipt>) -> Result<()> {
+    fn coordinate(&mut self, inbox: &Receiver<Receipt>) -> Result<()> {
         loop {
-            let (pending, running) = match next(self.ledger.state()) {
-                Step::Read { pending, running } => (pending, running),
-                _ => (vec![], 0),
-            };
-            let all_idle = self.idle.len() == self.desks.len();
-            if all_idle && running == 0 {
+            if self.failed.is_none() {
+                self.hand_out()?;
+                self.seat_workers()?;
+            }
+            if !self.desks.iter().any(|desk| desk.place == Place::Reading) {
                 if let Some(error) = self.failed.take() {
-                    return Err(error);
+                    return Err(self.wait_out(inbox, error));
                 }
-                if pending.is_empty() {
+                if !self.is_pending() {
                     return Ok(());
                 }
+                if self.desks.iter().all(|desk| desk.place == Place::Left) {
+                    let nobody = || Error::new(ErrorKind::Internal, "slices are pending and every worker has left");
+                    return Err(self.refusal.take().unwrap_or_else(nobody));
+                }
             }
-            self.hand_out()?;
-            match self.wait(&inbox) {
-                Some(receipt) => self.take(receipt)?,
-                None => continue,
+            if let Some(receipt) = self.wait(inbox) {
+                self.take(receipt)?;
             }
         }
     }
 
+    fn is_pending(&self) -> bool {
+        self.ledger.state().slices_in(|status| status == SliceStatus::Pending).next().is_some()
+    }
+
     /// Gives pending slices that are due to idle workers.
     fn hand_out(&mut self) -> Result<()> {
-        while let (Some(slice), Some(worker)) = (self.next_due(), self.idle.last().copied()) {
+        while let Some(worker) = self.desks.iter().position(|desk| desk.place == Place::Idle)
+            && let Some(slice) = self.next_due()
+        {
             self.ledger.record(Command::StartSlice { slice })?;
-            self.idle.pop();
             self.assign(worker, slice)?;
         }
         Ok(())
@@ -252,35 +277,67 @@ impl Coordinator<'_, '_> {
     /// Sends a slice that was started to its worker.
     fn assign(&mut self, worker: usize, slice: SliceNo) -> Result<()> {
         self.waiting.remove(&slice);
-        let state = self.ledger.state();
-        let (Some(of), Some(opened)) = (state.slice(slice), state.snapshots.last()) else {
+        let Some(of) = self.ledger.state().slice(slice) else {
             return Err(Error::new(ErrorKind::Internal, format!("slice {slice} vanished while it was started")));
         };
-        let assignment = Assignment {
-            worker,
-            plan: of.plan.clone(),
-            attempt: of.attempts,
-            snapshot: opened.snapshot,
-            snapshot_id: opened.id.clone(),
-            lent_session: self.lent.clone(),
-        };
-        let sent = self.desks[worker].send(assignment);
+        let assignment = Assignment { plan: of.plan.clone(), attempt: of.attempts };
+        self.order(worker, Order::Read(assignment), Place::Reading)
+    }
+
+    /// Lets workers connect whose time has come, as long as there is something for them to read.
+    fn seat_workers(&mut self) -> Result<()> {
+        let now = Instant::now();
+        let due = |desk: &Desk| matches!(desk.place, Place::Standing(until) if until <= now);
+        while self.is_pending()
+            && let Some(worker) = self.desks.iter().position(due)
+        {
+            self.order(worker, Order::TakeSeat, Place::Sitting)?;
+        }
+        Ok(())
+    }
+
+    fn order(&mut self, worker: usize, order: Order, place: Place) -> Result<()> {
+        let desk = &mut self.desks[worker];
+        desk.place = place;
+        let sent = desk.orders.send(order);
         sent.map_err(|_| Error::new(ErrorKind::Internal, format!("worker {worker} ended early")))
     }
 
     /// The next receipt, or `None` when a retry became due first.
     fn wait(&self, inbox: &Receiver<Receipt>) -> Option<Receipt> {
-        let due = self.waiting.values().min().filter(|_| self.failed.is_none() && !self.idle.is_empty());
-        match due {
+        let is_idle = self.desks.iter().any(|desk| desk.place == Place::Idle);
+        let slices = self.waiting.values().copied().filter(|_| is_idle);
+        let workers = self.desks.iter().filter_map(|desk| match desk.place {
+            Place::Standing(until) => Some(until),
+            _ => None,
+        });
+        match slices.chain(workers).min().filter(|_| self.failed.is_none()) {
             Some(due) => inbox.recv_timeout(due.saturating_duration_since(Instant::now())).ok(),
             // This coordinator's own sender keeps the channel open.
             None => inbox.recv().ok(),
         }
     }
 
+    /// Before the rest is read in a new snapshot, the retries that were scheduled in the old one wait their time.
+    fn wait_out(&self, inbox: &Receiver<Receipt>, error: Error) -> Error {
+        let due = self.waiting.values().max().filter(|_| error.retry() == Retry::NewSnapshot);
+        let Some(due) = due else { return error };
+        while let Ok(receipt) = inbox.recv_timeout(due.saturating_duration_since(Instant::now())) {
+            if matches!(receipt, Receipt::StopRequested) {
+                return interrupted();
+            }
+        }
+        error
+    }
+
     fn take(&mut self, receipt: Receipt) -> Result<()> {
         let export = &self.context.export.name;
         match receipt {
+            Receipt::Seated { worker } => {
+                self.desks[worker].refusals = 0;
+                self.desks[worker].place = Place::Idle;
+            }
+            Receipt::Unseated { worker, error } => self.take_refusal(worker, error)?,
             Receipt::Batch { slice, attempt, rows, bytes } => {
                 self.ledger.record(Command::NoteBatch { slice, attempt, rows, bytes })?;
                 let fetched = self.fetched.entry(slice).or_default();
@@ -297,7 +354,7 @@ impl Coordinator<'_, '_> {
                 let _ = acknowledge.send(());
                 self.tell_of_part();
             }
-            Receipt::Drained { worker, slice, attempt, last_file, rows, took } => {
+            Receipt::Drained { worker, slice, attempt, last_file, rows, special_values, took } => {
                 let (took_ms, rss_mb) = (took.as_millis() as u64, super::memory::peak_rss_mb());
                 // One flush for the slice's end and the next one's beginning: nothing depends on the one alone.
                 let next = self.next_due();
@@ -306,24 +363,38 @@ impl Coordinator<'_, '_> {
                 let started = next.map(|slice| Command::StartSlice { slice });
                 self.ledger.record_all(receipt.into_iter().chain([completed]).chain(started))?;
                 self.fetched.remove(&slice);
+                for (column, count) in special_values {
+                    *self.special_values.entry(column).or_default() += count;
+                }
                 if last_file.is_some() {
                     self.tell_of_part();
                 }
                 self.context.notify(Notice::SliceDone { export: self.context.export.name.clone(), slice: slice.0 });
                 match next {
                     Some(next) => self.assign(worker, next)?,
-                    None => self.idle.push(worker),
+                    None => self.desks[worker].place = Place::Idle,
                 }
             }
-            Receipt::Warning { code, message } => self.context.warn(self.ledger, code, message)?,
             Receipt::Failed { worker, slice, attempt, error } => {
-                self.idle.push(worker);
+                self.desks[worker].place = Place::Standing(Instant::now());
                 self.take_failure(slice, attempt, error)?;
             }
             Receipt::StopRequested => {
                 self.failed.get_or_insert_with(interrupted);
                 self.context.notify(Notice::Stopping { export: export.clone() });
             }
+        }
+        Ok(())
+    }
+
+    /// One total for each column, at the end of the reading.
+    fn tell_of_special_values(&mut self, schema: &Schema) -> Result<()> {
+        for (column, count) in std::mem::take(&mut self.special_values) {
+            let name = schema.columns.get(column).map_or("?", |column| column.name.as_str());
+            let message = format!(
+                "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
+            );
+            self.context.warn(self.ledger, "special_values", message)?;
         }
         Ok(())
     }
@@ -353,34 +424,63 @@ impl Coordinator<'_, '_> {
         let retries_before = self.ledger.summary().retries;
         self.ledger.record(Command::FailSlice(failure))?;
         let scheduled = self.ledger.summary().retries > retries_before;
+        if scheduled {
+            self.schedule(slice, attempt.next(), &error);
+        }
         if error.retry() == Retry::NewSnapshot {
             // The others still are inside the lost snapshot, and may end their slices in it.
             self.failed.get_or_insert(error);
-            return Ok(());
-        }
-        if !scheduled {
-            self.failed.get_or_insert(error);
-            self.halt.request();
-            return Ok(());
-        }
-        if self.lent.is_some() {
+        } else if !scheduled {
+            self.fail(error);
+        } else if self.reading.lent.is_some() {
             // The failed statement took the holder's transaction with it, and the transaction its snapshot.
-            let lost = Error::new(
-                ErrorKind::SourceSnapshotLost,
-                format!("the snapshot's own session failed: {}", error.what()),
-            );
-            self.failed.get_or_insert(lost);
-            return Ok(());
+            let what = format!("the snapshot's own session failed: {}", error.what());
+            self.failed.get_or_insert(Error::new(ErrorKind::SourceSnapshotLost, what));
         }
+        Ok(())
+    }
+
+    fn schedule(&mut self, slice: SliceNo, attempt: Attempt, error: &Error) {
         let delay = Duration::from_millis(self.ledger.summary().journal.happened().last_retry_delay_ms);
         self.waiting.insert(slice, Instant::now() + delay);
         self.context.notify(Notice::Retry {
             export: self.context.export.name.clone(),
             slice: slice.0,
-            attempt: attempt.next().0,
+            attempt: attempt.0,
             delay_ms: delay.as_millis() as u64,
             reason: error.to_string(),
         });
+    }
+
+    /// A worker that gets no session costs no slice an attempt: it tries again later, and in the end the others go on
+    /// without it.
+    fn take_refusal(&mut self, worker: usize, error: Error) -> Result<()> {
+        self.desks[worker].place = Place::Left;
+        match error.retry() {
+            _ if self.failed.is_some() => {}
+            Retry::Never => self.fail(error),
+            Retry::NewSnapshot => self.failed = Some(error),
+            Retry::Again => {
+                let refusals = self.desks[worker].refusals;
+                if refusals < self.context.export.tuning.max_retries {
+                    let pause = self.context.retry_pause(refusals);
+                    self.desks[worker].place = Place::Standing(Instant::now() + pause);
+                    self.desks[worker].refusals += 1;
+                } else {
+                    if self.desks.iter().any(|desk| desk.place != Place::Left) {
+                        let message = format!("{}; the other workers go on without this one", error.what());
+                        self.context.warn(self.ledger, "worker_left", message)?;
+                    }
+                    self.refusal = Some(error);
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// The first failure that retrying cannot mend stops the workers.
+    fn fail(&mut self, error: Error) {
+        self.failed.get_or_insert(error);
+        self.reading.halt.request();
     }
 }

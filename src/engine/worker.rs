@@ -9,43 +9,55 @@ use crate::destination::local::PartFile;
 use crate::encode::parquet::PartEncoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::event::PartFacts;
-use crate::run::ids::{FileNo, SnapshotNo};
+use crate::run::ids::FileNo;
 use crate::source::postgres::copy::CopyStream;
 use crate::source::postgres::decode::{DecodeColumn, Decoder};
-use crate::source::postgres::session::Session;
+use crate::source::postgres::session::{Session, set_statement_timeout};
 use crate::source::postgres::{fault, snapshot, sql};
 use arrow::array::RecordBatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// A session that is inside a snapshot.
-struct Seat {
-    session: Arc<Session>,
-    snapshot: SnapshotNo,
+/// What a worker is told to do.
+pub enum Order {
+    /// Get a session inside the reading's snapshot. Answered by [`Receipt::Seated`] or [`Receipt::Unseated`].
+    TakeSeat,
+    /// Read a slice. Answered, after what happens on the way, by [`Receipt::Drained`] or [`Receipt::Failed`]; a failure costs
+    /// the seat.
+    Read(Assignment),
 }
 
-/// Works on assignments until there are no more. Each ends in [`Receipt::Drained`] or [`Receipt::Failed`].
-pub fn work(reading: &Reading<'_>, assignments: &Receiver<Assignment>, receipts: &Sender<Receipt>) {
-    let mut seat: Option<Seat> = None;
-    while let Ok(assignment) = assignments.recv() {
-        let (worker, slice, attempt) = (assignment.worker, assignment.plan.slice, assignment.attempt);
-        let (at_hand, assigned) = (seat.take(), &assignment);
-        // A panic in a decoder or a codec ends the attempt and not the coordinator's wait for it.
-        let outcome = catch_unwind(AssertUnwindSafe(move || {
-            let taken = take_seat(reading, assigned, at_hand)?;
-            let drained = read_slice(reading, &taken.session, assigned, receipts)?;
-            Ok((taken, drained))
-        }))
-        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, format!("slice {slice}: its worker panicked"))));
-        let receipt = match outcome {
-            Ok((taken, drained)) => {
-                seat = Some(taken);
-                drained
+/// Carries out orders until there are no more.
+pub fn work(reading: &Reading<'_>, worker: usize, orders: &Receiver<Order>, receipts: &Sender<Receipt>) {
+    let mut seat: Option<Arc<Session>> = None;
+    while let Ok(order) = orders.recv() {
+        let receipt = match order {
+            Order::TakeSeat => match contained("connecting", || take_seat(reading)) {
+                Ok(session) => {
+                    seat = Some(session);
+                    Receipt::Seated { worker }
+                }
+                Err(error) => Receipt::Unseated { worker, error },
+            },
+            Order::Read(assignment) => {
+                let (slice, attempt) = (assignment.plan.slice, assignment.attempt);
+                // After a failure the session is dropped, with whatever state the failure left it in.
+                let session = seat.take();
+                let read = || {
+                    let standing =
+                        || Error::new(ErrorKind::Internal, format!("slice {slice}: its worker has no session"));
+                    read_slice(reading, session.as_ref().ok_or_else(standing)?, worker, &assignment, receipts)
+                };
+                match contained(&format!("slice {slice}"), read) {
+                    Ok(drained) => {
+                        seat = session;
+                        drained
+                    }
+                    Err(error) => Receipt::Failed { worker, slice, attempt, error },
+                }
             }
-            // The session is dropped with whatever state the failure left it in; the next attempt opens its own.
-            Err(error) => Receipt::Failed { worker, slice, attempt, error },
         };
         if receipts.send(receipt).is_err() {
             return;
@@ -53,27 +65,28 @@ pub fn work(reading: &Reading<'_>, assignments: &Receiver<Assignment>, receipts:
     }
 }
 
-/// A session inside the assignment's snapshot: the one at hand if it fits, the holder's own when it is lent, else a new
-/// one.
-fn take_seat(reading: &Reading<'_>, assignment: &Assignment, seat: Option<Seat>) -> Result<Seat> {
-    let snapshot = assignment.snapshot;
-    if let Some(seat) = seat.filter(|seat| seat.snapshot == snapshot) {
-        return Ok(seat);
-    }
-    if let Some(lent) = &assignment.lent_session {
+/// A panic in a decoder or a codec ends the attempt, and not the coordinator's wait for it.
+fn contained<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, format!("{what}: the worker panicked"))))
+}
+
+/// A session inside the reading's snapshot: the holder's own when it is lent, else a new one.
+fn take_seat(reading: &Reading<'_>) -> Result<Arc<Session>> {
+    if let Some(lent) = &reading.lent {
         if lent.is_lost() {
             return Err(Error::new(ErrorKind::SourceSnapshotLost, "the session that held the snapshot was lost"));
         }
-        return Ok(Seat { session: Arc::clone(lent), snapshot });
+        return Ok(Arc::clone(lent));
     }
     unless_stopped(reading, async {
         let session = Session::connect(reading.source, &reading.settings).await?;
         let joined = async {
-            snapshot::join(session.client(), &assignment.snapshot_id).await?;
+            snapshot::join(session.client(), &reading.snapshot_id).await?;
             snapshot::look_in(session.client(), reading.search_path).await
         };
         super::export::in_time(reading.settings.stall_timeout, joined).await?;
-        Ok(Seat { session: Arc::new(session), snapshot })
+        Ok(Arc::new(session))
     })
 }
 
@@ -91,46 +104,58 @@ fn unless_stopped<T>(reading: &Reading<'_>, work: impl Future<Output = Result<T>
 fn read_slice(
     reading: &Reading<'_>,
     session: &Session,
+    worker: usize,
     assignment: &Assignment,
     receipts: &Sender<Receipt>,
 ) -> Result<Receipt> {
     let started = Instant::now();
-    let (worker, slice, attempt) = (assignment.worker, assignment.plan.slice, assignment.attempt);
+    let (slice, attempt) = (assignment.plan.slice, assignment.attempt);
     let place = |error: Error| error.at(format_args!("slice {slice}"));
     let statement = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
-    let settings = sql::slice_settings(reading.split);
+    let settings = slice_settings(reading);
     if !settings.is_empty() {
-        let pinned = async { session.client().batch_execute(settings).await.map_err(fault::from_driver) };
+        let pinned = async { session.client().batch_execute(&settings).await.map_err(fault::from_driver) };
         let pinned = super::export::in_time(reading.settings.stall_timeout, pinned);
         unless_stopped(reading, pinned).map_err(place)?;
     }
-    let mut stream = session.copy_out(&statement);
+    let mut stream = session.copy_out_within(&statement, reading.limits.statement_timeout);
     let _watch = stop_with(reading, &stream);
     let mut decoder = Decoder::new(&decode_columns(reading), reading.limits.max_value_bytes)?;
-    let mut files = Files { reading, assignment, receipts, next: FileNo(0), open: None, rows: 0 };
-    let mut reported = 0;
+    let mut files = Files::new(reading, assignment, receipts);
     while let Some(chunk) = stream.next_chunk().map_err(place)? {
-        for piece in chunk.messages().chunks(reading.limits.piece_bytes) {
-            decoder.push_messages(piece).map_err(place)?;
+        let mut messages = chunk.messages();
+        while !messages.is_empty() {
+            let taken = decoder.push_rows(messages, reading.limits.batch_rows).map_err(place)?;
+            messages = &messages[taken..];
             if decoder.rows() >= reading.limits.batch_rows || decoder.buffered_bytes() >= reading.limits.batch_bytes {
-                let bytes = stream.bytes() - std::mem::replace(&mut reported, stream.bytes());
-                files.write(&decoder.take_batch().map_err(place)?, bytes)?;
+                files.write(&decoder.take_batch().map_err(place)?, stream.bytes())?;
             }
         }
     }
-    let bytes = stream.bytes() - reported;
+    let bytes = stream.bytes();
     let counted = stream.finish(&decoder).map_err(place)?;
     if decoder.rows() > 0 {
         files.write(&decoder.take_batch().map_err(place)?, bytes)?;
     }
+    files.report_fetched()?;
     if files.rows != counted {
         let what = format!("the server counted {counted} rows, {} were handed to the encoder", files.rows);
         return Err(place(Error::new(ErrorKind::CountMismatch, what)));
     }
-    report_special_values(&decoder, reading, receipts);
+    let special_values = decoder.special_values();
     let writes_empty = matches!(reading.split, crate::run::plan::Split::Whole) && reading.limits.writes_empty_file;
     let last_file = files.finish(counted, writes_empty)?;
-    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, took: started.elapsed() })
+    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, special_values, took: started.elapsed() })
+}
+
+/// What has to be set on a session before it reads, beyond what it was pinned to.
+fn slice_settings(reading: &Reading<'_>) -> String {
+    let mut settings = vec![sql::slice_settings(reading.split).to_owned()];
+    if reading.limits.statement_timeout != reading.settings.statement_timeout {
+        settings.push(set_statement_timeout(reading.limits.statement_timeout));
+    }
+    settings.retain(|setting| !setting.is_empty());
+    settings.join("; ")
 }
 
 fn decode_columns(reading: &Reading<'_>) -> Vec<DecodeColumn> {
@@ -158,16 +183,6 @@ fn stop_with(reading: &Reading<'_>, stream: &CopyStream) -> tokio::task::JoinSet
     watch
 }
 
-fn report_special_values(decoder: &Decoder, reading: &Reading<'_>, receipts: &Sender<Receipt>) {
-    for (column, count) in decoder.special_values() {
-        let name = reading.schema.columns.get(column).map_or("?", |column| column.name.as_str());
-        let message = format!(
-            "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
-        );
-        let _ = receipts.send(Receipt::Warning { code: "special_values", message });
-    }
-}
-
 fn report(receipts: &Sender<Receipt>, receipt: Receipt) -> Result<()> {
     receipts.send(receipt).map_err(|_| interrupted())
 }
@@ -181,20 +196,41 @@ struct Files<'a> {
     open: Option<OpenFile>,
     /// Rows in all of them.
     rows: u64,
+    /// Of the rows, and of the bytes of the stream, those that were reported, and when.
+    reported: (u64, u64),
+    reported_at: Instant,
+    /// Bytes of the stream that are written.
+    bytes: u64,
 }
+
+/// How often a worker says how far it has come. Each time is an event.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 struct OpenFile {
     name: String,
     encoder: PartEncoder<PartFile>,
 }
 
-impl Files<'_> {
-    /// Writes one batch and reports it. A file that has grown to its size is closed when the next batch arrives, so that
-    /// the last file of a slice is never empty.
+impl<'a> Files<'a> {
+    fn new(reading: &'a Reading<'a>, assignment: &'a Assignment, receipts: &'a Sender<Receipt>) -> Files<'a> {
+        Files {
+            reading,
+            assignment,
+            receipts,
+            next: FileNo(0),
+            open: None,
+            rows: 0,
+            reported: (0, 0),
+            reported_at: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Writes one batch, with which `bytes` of the stream have been read. A file that has grown to its size is closed when
+    /// the next batch arrives, so that the last file of a slice is never empty.
     fn write(&mut self, batch: &RecordBatch, bytes: u64) -> Result<()> {
         let rows = batch.num_rows() as u64;
-        let Assignment { attempt, plan, .. } = self.assignment;
-        report(self.receipts, Receipt::Batch { slice: plan.slice, attempt: *attempt, rows, bytes })?;
+        let Assignment { attempt, plan } = self.assignment;
         if self.open.as_ref().is_some_and(|open| open.encoder.encoded_bytes() >= self.reading.limits.part_bytes)
             && let Some(file) = self.close(None)?
         {
@@ -208,7 +244,23 @@ impl Files<'_> {
         open.encoder.write(batch)?;
         self.open = Some(open);
         self.rows += rows;
+        self.bytes = bytes;
+        if self.reported_at.elapsed() >= REPORT_EVERY {
+            self.report_fetched()?;
+        }
         self.throttle(rows)
+    }
+
+    /// Reports what was fetched since the last report.
+    fn report_fetched(&mut self) -> Result<()> {
+        let (rows, bytes) = (self.rows - self.reported.0, self.bytes - self.reported.1);
+        if rows > 0 {
+            let Assignment { attempt, plan } = self.assignment;
+            report(self.receipts, Receipt::Batch { slice: plan.slice, attempt: *attempt, rows, bytes })?;
+            self.reported = (self.rows, self.bytes);
+        }
+        self.reported_at = Instant::now();
+        Ok(())
     }
 
     fn create(&mut self) -> Result<OpenFile> {
@@ -218,7 +270,7 @@ impl Files<'_> {
         let mut metadata = self.reading.metadata.clone();
         metadata.push(("rivet.slice".to_owned(), slice.to_string()));
         metadata.push(("rivet.file".to_owned(), self.next.to_string()));
-        metadata.push(("rivet.snapshot".to_owned(), self.assignment.snapshot_id.clone()));
+        metadata.push(("rivet.snapshot".to_owned(), self.reading.snapshot_id.clone()));
         let encoder = PartEncoder::new(file, self.reading.schema, &self.reading.options, metadata)?;
         Ok(OpenFile { name, encoder })
     }
@@ -250,7 +302,7 @@ impl Files<'_> {
             rows: encoded.rows,
             bytes: sealed.bytes,
             fingerprint: sealed.fingerprint,
-            snapshot: self.assignment.snapshot,
+            snapshot: self.reading.snapshot,
             slice_rows,
         };
         let checksums = encoded.column_checksums;

@@ -9,6 +9,7 @@
 //!   status.json   a convenience for readers of a live run
 //!   aside/        what recovery moved out of the way
 //!   log.*         copies that an open or a repair is working on
+//! <state_dir>/+before-repair/<export>.1   a journal as it was before a repair
 //! ```
 
 use super::contained::{Ended, bounded};

@@ -84,9 +84,10 @@ pub fn read(path: &Path) -> Result<ExportJournal> {
 /// Builds a journal's directory from a file of lines: the same events under the same hashes.
 ///
 /// # Errors
-/// Those of [`read`]; `JournalForeign` when `dir` exists and is not empty.
+/// Those of [`read`]; `JournalForeign` when `dir` exists and is not empty, or bears another name than the export.
 pub fn import(path: &Path, dir: &Path, holder: &Holder) -> Result<ExportJournal> {
     let journal = read(path)?;
+    refuse_another_name(&journal, dir)?;
     refuse_occupied(dir)?;
     // Built beside its place and moved there whole, so that a kill leaves no journal that ends too early.
     let building = beside(dir, "importing")?;
@@ -103,6 +104,28 @@ pub fn import(path: &Path, dir: &Path, holder: &Holder) -> Result<ExportJournal>
 /// Writes everything that `journal` holds into a new journal in `dir`.
 pub(super) fn build(journal: &ExportJournal, dir: &Path, holder: &Holder) -> Result<()> {
     Journal::open(dir, holder)?.adopt(journal.anchor, &journal.store, journal.tip)
+}
+
+/// A journal's directory bears the name of its export: whoever writes into it finds it by that name.
+fn refuse_another_name(journal: &ExportJournal, dir: &Path) -> Result<()> {
+    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let mut exports = vec![journal.export.clone()];
+    for extent in journal.runs() {
+        exports.extend(super::planned_for(&journal.store, *extent)?);
+    }
+    match exports.into_iter().find(|export| *export != name) {
+        None => Ok(()),
+        Some(export) => {
+            let what = format!(
+                "{} holds the journal of export {export:?}, and {} bears another name",
+                journal.dir.display(),
+                dir.display()
+            );
+            let hint =
+                format!("Import it into a directory whose last part is {export}, such as `--into .rivet/{export}`.");
+            Err(Error::new(ErrorKind::JournalForeign, what).with_hint(hint))
+        }
+    }
 }
 
 fn refuse_occupied(dir: &Path) -> Result<()> {

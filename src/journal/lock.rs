@@ -91,6 +91,15 @@ impl Lock {
     }
 }
 
+impl Lock {
+    /// Says what the lock is held for. In between the file holds the new text and, behind it, the end of a longer old one.
+    pub fn rewrite(&self, holder: &Holder) -> io::Result<()> {
+        let text = holder.to_text();
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
         // An empty lock says that nobody holds it, and saves readers from asking the system.
@@ -170,6 +179,18 @@ mod tests {
         drop(held);
         assert_eq!(holder(&path), None);
         Lock::take(&path, &someone("orders-2")).unwrap();
+    }
+
+    #[test]
+    fn a_held_lock_says_what_it_is_held_for_once_that_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("LOCK");
+        let held = Lock::take(&path, &someone("")).unwrap();
+        for run in ["orders-1", "orders-1234", "o-1"] {
+            held.rewrite(&someone(run)).unwrap();
+            assert_eq!(holder(&path), Some(someone(run)));
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), someone(run).to_text());
+        }
     }
 
     #[test]

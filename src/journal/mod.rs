@@ -96,7 +96,7 @@ pub struct Journal {
 
 enum Place {
     Memory,
-    Directory { paths: disk::Paths, _lock: Lock },
+    Directory { paths: disk::Paths, lock: Lock },
 }
 
 impl Journal {
@@ -131,7 +131,7 @@ impl Journal {
             recovery: opened.recovery,
             poison: None,
             meter: Meter::default(),
-            place: Place::Directory { paths, _lock: lock },
+            place: Place::Directory { paths, lock },
         })
     }
 
@@ -174,6 +174,14 @@ impl Journal {
         let extent =
             extent.ok_or_else(|| Error::new(ErrorKind::RunUnknown, format!("the journal has no run {run}")))?;
         read_run(self.store.as_ref(), *extent)
+    }
+
+    /// The export that the last run was planned for. `None` when there is no run.
+    ///
+    /// # Errors
+    /// As [`Journal::records`].
+    pub fn export_name(&self) -> Result<Option<String>> {
+        self.runs.last().map_or(Ok(None), |extent| planned_for(self.store.as_ref(), *extent))
     }
 
     /// The ordinal of the next run. It exists from its first event on.
@@ -226,6 +234,16 @@ impl Journal {
         let recorded: Vec<Recorded> = sealed.into_iter().map(|(recorded, _)| recorded).collect();
         self.meter.note(&recorded, began.elapsed());
         Ok(recorded)
+    }
+
+    /// Says in the lock what the journal is held for, for whoever is sent away by it. In memory, nothing.
+    ///
+    /// # Errors
+    /// `JournalUnwritable`.
+    pub fn hold_for(&self, run_id: &str) -> Result<()> {
+        let Place::Directory { paths, lock } = &self.place else { return Ok(()) };
+        let rewritten = lock.rewrite(&Holder::this_process(run_id));
+        rewritten.map_err(|error| disk::unwritable(&paths.lock(), "cannot be written", error))
     }
 
     /// Replaces `status.json`: a convenience for whoever watches a live run, not a record. In memory, nothing.
@@ -314,14 +332,27 @@ impl Journal {
     }
 }
 
+/// Whether the event fits in an envelope.
+///
+/// # Errors
+/// `JournalEventTooLarge`.
+pub fn check_size(event: &Event) -> Result<()> {
+    payload(event).map(drop)
+}
+
+fn payload(event: &Event) -> Result<wire::Payload> {
+    let payload = wire::encode(event).map_err(|wire::TooLarge| too_large(event, None))?;
+    if payload.bytes.len() > envelope::MAX_PAYLOAD {
+        return Err(too_large(event, Some(payload.bytes.len())));
+    }
+    Ok(payload)
+}
+
 /// The event with its place after `previous`, and the bytes that say so.
 fn seal(previous: Mark, run: RunOrdinal, event: Event, stamp: Stamp) -> Result<(Recorded, Vec<u8>)> {
     let seq = previous.seq.next();
     let Stamp { wall_ms, mono_us } = stamp;
-    let payload = wire::encode(&event).map_err(|wire::TooLarge| too_large(&event, None))?;
-    if payload.bytes.len() > envelope::MAX_PAYLOAD {
-        return Err(too_large(&event, Some(payload.bytes.len())));
-    }
+    let payload = payload(&event)?;
     // What cannot be read back must not be written: it would make the whole journal unreadable.
     if wire::decode(payload.kind, payload.version, &payload.bytes).as_ref() != Ok(&event) {
         return Err(Error::new(ErrorKind::Internal, format!("event {} does not survive its encoding", event.name())));
@@ -351,6 +382,15 @@ fn too_large(event: &Event, bytes: Option<usize>) -> Error {
         ErrorKind::JournalEventTooLarge,
         format!("an event {}{size} is larger than the {} that fit", event.name(), envelope::MAX_PAYLOAD),
     )
+}
+
+/// The export that a run was planned for, by its first event.
+fn planned_for(store: &dyn Store, extent: RunExtent) -> Result<Option<String>> {
+    let first = read_run(store, RunExtent { last: extent.first, ..extent })?.pop();
+    Ok(match first.map(|recorded| recorded.event) {
+        Some(Event::RunPlanned(planned)) => Some(planned.export_name),
+        _ => None,
+    })
 }
 
 /// Events of a run, decoded and chained.

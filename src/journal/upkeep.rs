@@ -7,8 +7,9 @@ use super::memory_store::MemoryStore;
 use super::reader::{self, ExportJournal};
 use super::recover::{self, Anchor, Decision, Refusal, Scan};
 use super::store::{Key, Store};
-use super::{Holder, Journal, OpenOptions, Place, RunExtent, read_run};
+use super::{Holder, Journal, OpenOptions, Place, Recovery, RunExtent, read_run};
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::event::{Event, Outcome};
 use crate::run::ids::{ChainHash, EventSeq};
 use std::io;
 use std::ops::ControlFlow;
@@ -91,7 +92,7 @@ pub struct Repaired {
 }
 
 /// Gives up what a damaged journal has lost: everything from the first event on that is missing or damaged. The directory
-/// is copied beside itself before anything is touched.
+/// is copied before anything is touched.
 ///
 /// Nothing is done, and `None` returned, when the journal opens as it is.
 ///
@@ -104,7 +105,7 @@ pub fn repair_accepting_loss(dir: &Path, holder: &Holder) -> Result<Option<Repai
     }
     let _lock = Lock::take(&paths.lock(), holder)?;
     disk::put_back_log(&paths)?;
-    let backup = disk::free_name(dir.parent().unwrap_or(dir), &backup_stem(dir)?);
+    let backup = backup_place(dir)?;
     let io = |error: io::Error| disk::unwritable(&backup, "cannot be written", error);
     copy_all(dir, &backup).map_err(io)?;
 
@@ -116,6 +117,8 @@ pub fn repair_accepting_loss(dir: &Path, holder: &Holder) -> Result<Option<Repai
         Decision::Refuse(refusal) => refusal,
         _ => {
             disk::remove_directory(&backup).map_err(io)?;
+            // Goes only when there is no other backup in it.
+            let _ = backup.parent().map(std::fs::remove_dir);
             return Ok(None);
         }
     };
@@ -129,6 +132,30 @@ pub fn repair_accepting_loss(dir: &Path, holder: &Holder) -> Result<Option<Repai
     disk::remove_directory(&paths.aside()).map_err(io)?;
     let because = Error::from(refusal).what().to_owned();
     Ok(Some(Repaired { last: scan.tip.seq, acknowledged: head.map(|mark| mark.seq), because, backup }))
+}
+
+/// Makes a head for a journal that has none, or whose head is damaged, from a log that the caller trusts: its chain must be
+/// valid to its end. Gives nothing up, and cannot know whether events were acknowledged that the log lacks.
+///
+/// The last event, or `None` when the journal opens as it is.
+///
+/// # Errors
+/// Those of [`Journal::open`], for whatever else is wrong with the journal.
+pub fn rebuild_head(dir: &Path, holder: &Holder) -> Result<Option<EventSeq>> {
+    let paths = Paths::new(dir);
+    if disk::check_format(&paths)? == disk::Format::Absent {
+        return Err(Error::new(ErrorKind::JournalMissing, format!("{} holds no journal", dir.display())));
+    }
+    let journal = Journal::open_with(dir, holder, OpenOptions { trust_log: true })?;
+    let mut recovery = journal.recovery();
+    while let Recovery::LogRebuilt { then, .. } = recovery {
+        recovery = then;
+    }
+    let Recovery::HeadRebuilt { last } = recovery else { return Ok(None) };
+    // What the refusals had kept is the log that is in force again; the next refusal wants the place for its own.
+    let found = paths.aside().join("log.found");
+    disk::remove_directory(&found).map_err(|error| disk::unwritable(&found, "cannot be removed", error))?;
+    Ok(Some(*last))
 }
 
 /// What is whole of a log, read from a copy, so that the log itself stays as it is.
@@ -145,9 +172,16 @@ fn whole_part(paths: &Paths, head: Option<head::Mark>) -> Result<(MemoryStore, S
     whole.map_err(|error| disk::unopenable(&paths.log(), &error.to_string()))
 }
 
-fn backup_stem(dir: &Path) -> Result<String> {
-    let beside = super::jsonl::beside(dir, "before-repair")?;
-    Ok(beside.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default())
+/// Where backups lie, beside the journals. No export can have this name, and there is no `FORMAT` in it, so nothing that
+/// goes through a state directory takes it for a journal.
+const BACKUPS: &str = "+before-repair";
+
+/// `<state_dir>/+before-repair/<export>.1`, or the first number that is free.
+fn backup_place(dir: &Path) -> Result<PathBuf> {
+    let Some(name) = dir.file_name() else {
+        return Err(Error::new(ErrorKind::Usage, format!("{} does not name a directory", dir.display())));
+    };
+    Ok(disk::free_name(&dir.with_file_name(BACKUPS), &name.to_string_lossy()))
 }
 
 /// Copies everything under a journal's directory but the lock.
@@ -159,7 +193,9 @@ fn copy_all(from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_dir() {
             copy_all(&entry.path(), &to.join(entry.file_name()))?;
         } else if kind.is_file() && entry.file_name() != "LOCK" {
-            std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+            let copy = to.join(entry.file_name());
+            std::fs::copy(entry.path(), &copy)?;
+            std::fs::File::open(&copy)?.sync_all()?;
         }
     }
     disk::sync_directory(to)
@@ -174,7 +210,8 @@ pub struct Pruned {
     pub kept: Vec<RunExtent>,
 }
 
-/// Removes all but the last `keep` runs (at least one). In their place stands an anchor with the number and hash of the
+/// Removes all but the last `keep` runs (at least one) and those from the last successful run on, whose columns are what
+/// the next run is compared with. In their place stands an anchor with the number and hash of the
 /// last event removed, so that the chain of what is left still verifies, and numbers go on.
 ///
 /// # Errors
@@ -185,7 +222,8 @@ pub fn prune(dir: &Path, keep: usize, holder: &Holder) -> Result<Pruned> {
         return Err(Error::new(ErrorKind::JournalMissing, format!("{} holds no journal", dir.display())));
     }
     let journal = Journal::open(dir, holder)?;
-    let (removed, kept) = journal.runs().split_at(journal.runs().len().saturating_sub(keep.max(1)));
+    let counted = journal.runs().len().saturating_sub(keep.max(1));
+    let (removed, kept) = journal.runs().split_at(last_success(&journal)?.map_or(counted, |at| at.min(counted)));
     let kept = kept.to_vec();
     let Some(last) = removed.last() else { return Ok(Pruned { runs: 0, events: 0, kept }) };
     let pruned = Pruned { runs: removed.len(), events: last.last.0 - removed[0].first.0 + 1, kept };
@@ -194,12 +232,25 @@ pub fn prune(dir: &Path, keep: usize, holder: &Holder) -> Result<Pruned> {
     let anchor = Anchor { run: last.run, mark: head::Mark { seq: last.last, hash } };
     let events = kept_events(journal.store.as_ref(), anchor)
         .map_err(|error| disk::unopenable(&paths.log(), &format!("it cannot be read: {error}")))?;
-    let Place::Directory { _lock, .. } = journal.close_log() else {
+    let Place::Directory { lock: _lock, .. } = journal.close_log() else {
         return Err(Error::new(ErrorKind::Internal, "a journal in memory has nothing to prune"));
     };
     disk::wait_for_engine_lock(&paths)?;
     disk::replace_log(&paths, anchor, &events)?;
     Ok(pruned)
+}
+
+/// Index of the last run that ended well.
+fn last_success(journal: &Journal) -> Result<Option<usize>> {
+    for (at, extent) in journal.runs().iter().enumerate().rev() {
+        let last = journal.records(extent.run)?.pop();
+        if let Some(Event::RunFinished(finished)) = last.map(|recorded| recorded.event)
+            && finished.outcome == Outcome::Success
+        {
+            return Ok(Some(at));
+        }
+    }
+    Ok(None)
 }
 
 fn kept_events(store: &dyn Store, anchor: Anchor) -> io::Result<MemoryStore> {

@@ -24,7 +24,7 @@ const PATH_BYTES: usize = 1024;
 const PLANNED_BYTES: usize = 3_900;
 
 /// The longest pause before a retry.
-const MAX_RETRY_DELAY_MS: u64 = 60_000;
+const LONGEST_RETRY_PAUSE_MS: u64 = 60_000;
 
 /// A wish, or a receipt of something performed.
 #[derive(Debug, Clone)]
@@ -36,7 +36,12 @@ pub enum Command {
         version: String,
     },
     ResolveRelations(Relations),
-    ResolveSchema(Schema),
+    ResolveSchema {
+        schema: Schema,
+        policy: DriftPolicy,
+        /// Columns of the run that this one is compared with, to say what changed. `None` where they are not known.
+        previous: Option<Schema>,
+    },
     OpenSnapshot(OpenedSnapshot),
     ChooseSplit {
         split: Split,
@@ -107,6 +112,18 @@ pub enum Command {
     },
 }
 
+/// What is done when the columns differ from those of the previous run. That of the configuration which is in force, also
+/// for a run that was planned under another: nothing is published before it was asked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DriftPolicy {
+    /// Go on, and say so.
+    #[default]
+    Warn,
+    /// Go on. The summary has it on record.
+    Continue,
+    Fail,
+}
+
 /// [`SnapshotOpened`] before it has its number.
 #[derive(Debug, Clone)]
 pub struct OpenedSnapshot {
@@ -142,7 +159,9 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
             vec![Event::InvocationStarted(InvocationStarted { invocation: state.invocation + 1, pid, host, version })]
         }
         Command::ResolveRelations(relations) => resolve_relations(state, relations)?,
-        Command::ResolveSchema(schema) => resolve_schema(state, schema)?,
+        Command::ResolveSchema { schema, policy, previous } => {
+            resolve_schema(state, schema, policy, previous.as_ref())?
+        }
         Command::OpenSnapshot(opened) => open_snapshot(state, opened),
         Command::ChooseSplit { split, slices, estimated_rows, reason } => {
             choose_split(split, slices, estimated_rows, reason)?
@@ -283,20 +302,29 @@ fn resolve_relations(state: &RunState, relations: Relations) -> Result<Vec<Event
     Ok(vec![warning("relation_changed", differs), Event::RelationResolved(resolved)])
 }
 
-fn resolve_schema(state: &RunState, schema: Schema) -> Result<Vec<Event>, Error> {
+fn resolve_schema(
+    state: &RunState,
+    schema: Schema,
+    policy: DriftPolicy,
+    previous: Option<&Schema>,
+) -> Result<Vec<Event>, Error> {
     let fingerprint = schema.fingerprint();
     if state.schema_fingerprint.is_some_and(|known| known != fingerprint) {
         let why = "the columns changed after the run began; files of two schemas are never mixed";
         return Err(Error::new(ErrorKind::SchemaDrift, difference(why, state.schema.as_ref(), &schema)));
     }
     let changed = state.planned.previous_schema.map(|previous| previous != fingerprint);
-    if changed == Some(true) && state.planned.refuse_drift {
+    let differs = |why: &str| match previous {
+        Some(_) => difference(why, previous, &schema),
+        None => why.to_owned(),
+    };
+    if changed == Some(true) && policy == DriftPolicy::Fail {
         let why = "the columns differ from those of the previous run, and `on_schema_drift` is `fail`";
-        return Err(Error::new(ErrorKind::SchemaDrift, why));
+        return Err(Error::new(ErrorKind::SchemaDrift, differs(why)));
     }
     let mut events = vec![];
-    if changed == Some(true) && state.schema_fingerprint.is_none() {
-        events.push(warning("schema_changed", "the columns differ from those of the previous run".into()));
+    if changed == Some(true) && policy == DriftPolicy::Warn && state.schema_fingerprint.is_none() {
+        events.push(warning("schema_changed", differs("the columns differ from those of the previous run")));
     }
     let columns = schema.columns.len() as u32;
     events.push(Event::SchemaResolved(SchemaResolved { fingerprint, columns, changed }));
@@ -451,11 +479,19 @@ fn fail_slice(state: &RunState, failure: Failure) -> Result<Vec<Event>, Error> {
     let failed = SliceFailed { slice, attempt, code: class.code.to_owned(), message: clipped(message, 2048) };
     let mut events = vec![Event::SliceFailed(failed)];
     if class.retry != Retry::Never && of.failures < max_retries {
-        let ceiling = backoff_ms.saturating_mul(1 << of.failures.min(16)).min(MAX_RETRY_DELAY_MS);
-        let delay_ms = (ceiling as f64 * dice.clamp(0.0, 1.0)) as u64;
+        let delay_ms = retry_pause_ms(backoff_ms, of.failures, dice);
         events.push(Event::RetryScheduled(RetryScheduled { slice, attempt: attempt.next(), delay_ms }));
     }
     Ok(events)
+}
+
+/// Milliseconds to wait before the next try after `failures` earlier ones: exponential, capped at a minute, with full
+/// jitter. `dice` is between 0 and 1.
+///
+/// Source: "Exponential Backoff and Jitter", AWS Architecture Blog, 2015.
+pub fn retry_pause_ms(backoff_ms: u64, failures: u32, dice: f64) -> u64 {
+    let ceiling = backoff_ms.saturating_mul(1 << failures.min(16)).min(LONGEST_RETRY_PAUSE_MS);
+    (ceiling as f64 * dice.clamp(0.0, 1.0)) as u64
 }
 
 fn release_orphan(state: &RunState, slice: SliceNo, why: String) -> Result<Vec<Event>, Error> {

@@ -146,15 +146,16 @@ pub struct RunPlanned {
     pub prefix: String,
     /// Whether `--validate` was asked for.
     pub validate: bool,
-    /// `--validate`'s depth: false = sizes, true = every byte.
+    /// `--validate`'s depth as planned: false = sizes, true = every byte.
     pub verify_content: bool,
     /// What a resume does with work done in an earlier snapshot: false = keep it and say `mixed`, true = start over.
     pub restart_on_resume: bool,
     /// Whether an export without rows ends as `skipped` and leaves no files.
     pub skip_empty: bool,
-    /// Whether a schema that differs from the previous run's is refused.
+    /// Whether a schema that differs from the previous run's was to be refused when the run was planned. What happens is
+    /// what the configuration says when the columns are looked at.
     pub refuse_drift: bool,
-    /// The schema of the export's previous successful run.
+    /// The schema of the export's previous successful run. `None` also when a change of it was accepted with `--fresh`.
     pub previous_schema: Option<Fingerprint>,
 }
 

@@ -71,7 +71,14 @@ pub fn table(schema: &str, name: &str) -> Selection {
 }
 
 pub fn slices(count: u32) -> SplitRequest {
-    SplitRequest { parallel: 4, slices: Some(count), rows_per_slice: None, column: None, target_bytes: 128 << 20 }
+    SplitRequest {
+        parallel: 4,
+        slices: Some(count),
+        rows_per_slice: None,
+        column: None,
+        target_bytes: 128 << 20,
+        most_rows: None,
+    }
 }
 
 pub fn by(column: &str, count: u32) -> SplitRequest {

@@ -5,16 +5,21 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What happens to the first connection on which the server has sent that many bytes.
+/// What happens to what the server sends.
 #[derive(Debug, Clone, Copy)]
 pub enum Fault {
-    /// The connection ends after this byte.
+    /// The first connection on which the server has sent so many bytes ends after them.
     CutAfter(u64),
-    /// The connection stays open and nothing passes any more, in either direction.
+    /// The first connection on which the server has sent so many bytes stays open, and nothing passes any more, in either
+    /// direction.
     StallAfter(u64),
+    /// Wherever the server sends the first bytes, the second arrive, which are as many. They must come in one piece, as
+    /// short answers do.
+    Rewrite(&'static [u8], &'static [u8]),
 }
 
-/// Forwards to the server on this port for as long as the process lives. The fault happens once.
+/// Forwards to the server on this port for as long as the process lives. A connection breaks once; bytes are rewritten
+/// whenever they come.
 pub struct Proxy {
     pub port: u16,
     happened: Arc<AtomicBool>,
@@ -50,9 +55,17 @@ fn connect(client: TcpStream, upstream: TcpStream, fault: Fault, happened: &Arc<
     std::thread::spawn(move || {
         let mut sent = 0;
         let cut = (to_client.try_clone(), upstream.try_clone());
-        let passes = |bytes: u64| {
-            sent += bytes;
+        let passes = |piece: &mut [u8]| {
+            sent += piece.len() as u64;
             match fault {
+                Fault::Rewrite(from, to) => {
+                    let places: Vec<usize> = (0..piece.len()).filter(|&at| piece[at..].starts_with(from)).collect();
+                    for at in places {
+                        piece[at..at + to.len()].copy_from_slice(to);
+                        happened.store(true, Ordering::SeqCst);
+                    }
+                    true
+                }
                 Fault::CutAfter(limit) if sent >= limit && !happened.swap(true, Ordering::SeqCst) => {
                     if let (Ok(client), Ok(upstream)) = &cut {
                         let _ = client.shutdown(Shutdown::Both);
@@ -72,11 +85,11 @@ fn connect(client: TcpStream, upstream: TcpStream, fault: Fault, happened: &Arc<
 }
 
 /// Copies until the end, or until a piece may not pass. What may not pass is dropped, and so is all that follows.
-fn forward(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(u64) -> bool) {
+fn forward(mut from: TcpStream, mut to: TcpStream, mut passes: impl FnMut(&mut [u8]) -> bool) {
     let mut buffer = vec![0; 16 * 1024];
     let mut open = true;
     while let Ok(read @ 1..) = from.read(&mut buffer) {
-        open = open && passes(read as u64);
+        open = open && passes(&mut buffer[..read]);
         if open && to.write_all(&buffer[..read]).is_err() {
             break;
         }

@@ -6,6 +6,12 @@
 
 use crate::error::{Error, ErrorKind, Result};
 
+/// Statements that somebody may take for a query.
+const STATEMENTS: [&str; 20] = [
+    "ALTER", "ANALYZE", "BEGIN", "CALL", "COPY", "CREATE", "DECLARE", "DELETE", "DO", "DROP", "EXECUTE", "EXPLAIN",
+    "FETCH", "INSERT", "MERGE", "PREPARE", "SET", "SHOW", "TRUNCATE", "UPDATE",
+];
+
 /// The query without surrounding white space and comments and without trailing semicolons.
 ///
 /// # Errors
@@ -44,9 +50,13 @@ pub fn body(text: &str) -> Result<&str> {
     let word: String = body.chars().take_while(|c| c.is_ascii_alphabetic()).collect();
     let reads = ["select", "with", "values", "table"].iter().any(|verb| word.eq_ignore_ascii_case(verb));
     if !reads && !body.starts_with('(') {
-        let shown: String = body.chars().take_while(|c| !c.is_whitespace()).take(20).collect();
-        return Err(invalid(format!("the query begins with {shown:?}, which does not return rows"))
-            .with_hint("Write a query that begins with SELECT, WITH, VALUES or TABLE."));
+        let first = body.split(char::is_whitespace).next().unwrap_or_default().to_ascii_uppercase();
+        // Any other word may have been filled in from outside, and be a secret.
+        let what = match STATEMENTS.iter().find(|verb| **verb == first) {
+            Some(verb) => format!("the query begins with {verb:?}, which does not return rows"),
+            None => "the query does not begin with a word that returns rows".to_owned(),
+        };
+        return Err(invalid(what).with_hint("Write a query that begins with SELECT, WITH, VALUES or TABLE."));
     }
     Ok(body)
 }
@@ -147,7 +157,8 @@ fn dollar_quoted(rest: &str) -> Result<usize> {
     }
     match rest[tag.len()..].find(tag) {
         Some(end) => Ok(tag.len() + end + tag.len()),
-        None => Err(invalid(format!("the query holds a {tag} that is not closed"))),
+        // What stands between the dollars may have been filled in.
+        None => Err(invalid("the query holds a dollar quote that is not closed")),
     }
 }
 
@@ -196,6 +207,23 @@ mod tests {
         ];
         for text in cases {
             assert_eq!(body(text).unwrap_err().kind(), ErrorKind::ConfigInvalid, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_words_of_the_language_are_repeated_since_any_other_may_have_been_filled_in() {
+        let what = |text: &str| body(text).unwrap_err().what().to_owned();
+        assert!(what("Update t set a = 1").contains("UPDATE"));
+        for text in [
+            "hunter2",
+            "hunter2 from t",
+            "'hunter2'",
+            "updatehunter2 t",
+            "\"hunter2\"",
+            "-- c\nhunter2",
+            "select $hunter2$ x",
+        ] {
+            assert!(!what(text).contains("hunter2"), "{}", what(text));
         }
     }
 

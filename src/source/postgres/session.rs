@@ -92,13 +92,19 @@ impl Session {
     /// Starts `sql`, one `COPY … TO STDOUT (FORMAT binary)`, and returns at once. What the server thinks of it is known from
     /// the first [`CopyStream::next_chunk`] on. A second COPY on the same session starts when the first is over.
     pub fn copy_out(&self, sql: &str) -> CopyStream {
+        self.copy_out_within(sql, self.settings.statement_timeout)
+    }
+
+    /// [`Session::copy_out`] under another statement timeout than the pinned one, which the caller has set on the server: by
+    /// it a statement that was late is told from one that was cancelled.
+    pub fn copy_out_within(&self, sql: &str, statement_timeout: Duration) -> CopyStream {
         let pipe = Arc::new(Pipe::new());
         let statement = Statement {
             sql: sql.to_owned(),
             client: self.client.clone(),
             address: self.address.clone(),
             diversion: self.diversion.clone(),
-            statement_timeout: self.settings.statement_timeout,
+            statement_timeout,
             outcome: Outcome(pipe.clone()),
         };
         let turn = self.turn.clone();
@@ -191,12 +197,14 @@ async fn open(
         None => {
             let tap = Tap::new(socket, diversion.clone());
             let (client, connection) = address.config.connect_raw(tap, NoTls).await.map_err(refused)?;
+            refuse_old(connection.parameter("server_version"), &address.label)?;
             (client, Box::pin(connection))
         }
         Some(connector) => {
             let (connector, hostname) = (connector.clone(), address.hostname());
             let tapped = TappedTls { connector, hostname, diversion: diversion.clone() };
             let (client, connection) = address.config.connect_raw(socket, tapped).await.map_err(refused)?;
+            refuse_old(connection.parameter("server_version"), &address.label)?;
             (client, Box::pin(connection))
         }
     };
@@ -219,6 +227,23 @@ async fn open(
         server_version: facts.server_version,
     };
     Ok((session, driver))
+}
+
+/// `pg_current_snapshot()` and much of what the catalog is asked came with this version.
+const OLDEST_MAJOR: u32 = 13;
+
+/// Looks at what the server says of itself in its greeting, before it is asked for anything that it may not know.
+fn refuse_old(version: Option<&str>, server: &str) -> Result<()> {
+    let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next()?.parse::<u32>().ok());
+    match (version, major) {
+        (Some(version), Some(major)) if major < OLDEST_MAJOR => {
+            let what =
+                format!("{server} is PostgreSQL {version}, and this version of rivet reads {OLDEST_MAJOR} and later");
+            let hint = format!("Read from a server of PostgreSQL {OLDEST_MAJOR} or later.");
+            Err(Error::new(ErrorKind::SourceUnsupported, what).with_hint(hint))
+        }
+        _ => Ok(()),
+    }
 }
 
 struct Facts {
@@ -247,6 +272,11 @@ async fn pin_settings(client: &Client, settings: &SessionSettings) -> Result<Fac
         _ => None,
     });
     facts.ok_or_else(|| Error::new(ErrorKind::SourceProtocol, "the server does not tell its version"))
+}
+
+/// Sets another statement timeout than the one the session was pinned to.
+pub fn set_statement_timeout(limit: Duration) -> String {
+    format!("SET statement_timeout = {}", milliseconds(limit))
 }
 
 /// As the server's settings count: at least one where a limit is meant, because zero means none.

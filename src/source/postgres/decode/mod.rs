@@ -167,12 +167,30 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::push`].
     pub fn push_messages(&mut self, chunk: &[u8]) -> Result<()> {
+        self.push_rows(chunk, usize::MAX).map(drop)
+    }
+
+    /// [`Decoder::push_messages`] that stops after the message with which the batch has `most` rows. How many bytes of
+    /// `chunk` were taken: the rest belongs to the next batch. A server sends each row in a message of its own, so the
+    /// batch has no row more.
+    ///
+    /// # Errors
+    /// As [`Decoder::push`].
+    pub fn push_rows(&mut self, chunk: &[u8], most: usize) -> Result<usize> {
         let mut position = 0;
         loop {
             if self.message.left == 0 {
+                // The rows of the block are not in the batch yet, but on their way.
+                if self.batch_rows + self.rows_at.len() >= most {
+                    break;
+                }
                 match self.message_header(chunk, position)? {
                     Some(behind) => position = behind,
-                    None => break,
+                    // Its beginning is kept.
+                    None => {
+                        position = chunk.len();
+                        break;
+                    }
                 }
             }
             let end = position + self.message.left.min(chunk.len() - position);
@@ -183,7 +201,8 @@ impl Decoder {
                 break;
             }
         }
-        self.decode_block(chunk)
+        self.decode_block(chunk)?;
+        Ok(position)
     }
 
     /// Reads the header of the message at `position`; `None` when it has not arrived whole.

@@ -33,9 +33,9 @@ pub const EVIDENCE_SCAN: &str = "scan";
 
 const MIB: u64 = 1 << 20;
 /// Below this a table is one slice unless the configuration asks for more.
-const SMALL_BYTES: u64 = 64 * MIB;
+const SMALL_BYTES: u64 = 32 * MIB;
 /// A table is not cut into pieces smaller than this only to keep workers busy.
-const LEAST_SLICE_BYTES: u64 = 32 * MIB;
+const LEAST_SLICE_BYTES: u64 = 16 * MIB;
 /// From here on reading the heap in another order than its own costs more than a key is worth.
 const LARGE_BYTES: u64 = 256 * MIB;
 /// How well the heap has to follow the key, from 0 to 1.
@@ -62,6 +62,8 @@ pub struct SplitRequest {
     pub column: Option<String>,
     /// Bytes of the relation that a slice should hold, 128 to 256 MiB.
     pub target_bytes: u64,
+    /// Rows that a slice should not exceed, where the configuration does not say how many slices it wants.
+    pub most_rows: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,13 +224,14 @@ impl Relation {
 fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> usize {
     let parallel = request.parallel.max(1) as u64;
     let sized = described.relation.as_ref().filter(|relation| relation.has_pages());
+    let by_rows = request.most_rows.map_or(1, |most| held.rows.div_ceil(most.max(1)));
     let asked = request.slices.map(u64::from).or_else(|| Some(held.rows.div_ceil(request.rows_per_slice?.max(1))));
     let slices = match (asked, sized) {
         (_, Some(relation)) if relation.pages == 0 => 1,
         (Some(asked), _) => asked,
-        (None, Some(relation)) if relation.bytes < SMALL_BYTES => 1,
+        (None, Some(relation)) if relation.bytes < SMALL_BYTES => by_rows,
         (None, Some(relation)) => {
-            let by_size = relation.bytes.div_ceil(request.target_bytes.max(MIB));
+            let by_size = relation.bytes.div_ceil(request.target_bytes.max(MIB)).max(by_rows);
             // One worker gains nothing from slices that are smaller than what a resume may redo.
             let busy = if parallel == 1 { 1 } else { (2 * parallel).min(relation.bytes / LEAST_SLICE_BYTES) };
             by_size.max(busy)

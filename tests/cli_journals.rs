@@ -1,0 +1,119 @@
+//! Journals from the command line: what hides nothing, what is repaired, what is kept, and who may write where.
+
+mod support;
+
+use std::fs;
+use support::database::Database;
+use support::rivet::{Rivet, Scratch, export, run_id};
+
+fn small(name: &str) -> Database {
+    let database = Database::create(name);
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, name text); INSERT INTO t SELECT g, 'n' || g FROM generate_series(1, 200) AS g; ANALYZE t");
+    database
+}
+
+fn two_exports(name: &str) -> (Database, Scratch) {
+    let database = small(name);
+    let scratch = Scratch::with(&database, &[export("a", "table: t"), export("b", "table: t")]);
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+    (database, scratch)
+}
+
+#[test]
+fn one_damaged_journal_hides_no_other_from_a_replay() {
+    let (_database, scratch) = two_exports("replay_hidden");
+    fs::remove_file(scratch.journal_dir("a").join("head")).expect("a journal has a head");
+    let told = scratch.rivet(&["replay"]).expect_error(5, "RIVET_JOURNAL_HEADLESS").expect_in_stderr("export \"a\"");
+    assert!(told.stdout.contains("✓ b  success"), "{told}");
+    let json = scratch.rivet(&["replay", "--json"]).expect_exit(5);
+    let names: Vec<_> = json.summaries().iter().map(|summary| summary["export_name"].clone()).collect();
+    assert_eq!(names, ["b"]);
+    let error: serde_json::Value = serde_json::from_str(json.stderr.trim()).expect("an error is JSON");
+    assert_eq!(error["error"]["code"], "RIVET_JOURNAL_HEADLESS");
+    let events = scratch.rivet(&["replay", "--events", "--json"]).expect_error(5, "RIVET_JOURNAL_HEADLESS");
+    assert!(events.stdout.contains("run_planned"), "{events}");
+}
+
+#[test]
+fn a_journal_without_a_head_gets_one_when_its_log_is_trusted() {
+    let (database, scratch) = two_exports("headless");
+    let head = scratch.journal_dir("a").join("head");
+    fs::remove_file(&head).expect("a journal has a head");
+    let refused = scratch.rivet(&["run", "-q", "-e", "a"]).expect_error(5, "RIVET_JOURNAL_HEADLESS");
+    // The hint leads out.
+    let refused = refused.expect_in_stderr("rivet journal repair --trust-log");
+    drop(refused);
+    scratch.rivet(&["journal", "verify", "--trust-log"]).expect_exit(0);
+    assert!(!head.exists(), "a verification writes nothing");
+    scratch.rivet(&["journal", "repair", "--trust-log", "--accept-loss"]).expect_error(2, "RIVET_USAGE");
+    let repaired = scratch.rivet(&["journal", "repair", "--trust-log", "--json"]).expect_exit(0).json();
+    let outcomes: Vec<_> =
+        repaired["journals"].as_array().expect("a list").iter().map(|j| j["repaired"].clone()).collect();
+    assert_eq!(outcomes, [true, false]);
+    scratch.rivet(&["journal", "verify"]).expect_exit(0);
+    scratch.rivet(&["replay"]).expect_exit(0);
+    scratch.rivet(&["run", "-q"]).expect_exit(0);
+    assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 4, "no run was given up");
+    drop(database);
+
+    // What is lost beyond the head is not trusted away.
+    fs::remove_dir_all(scratch.journal_dir("b").join("log")).expect("a journal has a log");
+    scratch.rivet(&["journal", "repair", "-e", "b", "--trust-log"]).expect_error(5, "RIVET_JOURNAL_TRUNCATED");
+}
+
+#[test]
+fn a_lock_names_the_run_that_is_worked_on() {
+    let database = small("lock");
+    let lines = "table: t\ntuning: { batch_size: 10, throttle_ms: 200 }";
+    let scratch = Scratch::with(&database, &[export("a", lines)]);
+    let mut first = Rivet::new(&scratch).spawn(&["run", "-q"]);
+    let run = loop {
+        assert!(first.is_running(), "{}", first.wait());
+        let runs = scratch.rivet(&["runs", "--json"]);
+        if runs.code() == Some(0) && !runs.summaries().is_empty() {
+            break run_id(&runs.summary());
+        }
+        std::thread::yield_now();
+    };
+    let lock = fs::read_to_string(scratch.journal_dir("a").join("LOCK")).expect("a lock can be read");
+    assert!(lock.contains(&format!("pid {}\n", first.id())) && lock.ends_with(&format!("run {run}\n")), "{lock}");
+    scratch.rivet(&["run"]).expect_error(7, "RIVET_JOURNAL_BUSY").expect_in_stderr(&run);
+    scratch.rivet(&["resume", &run]).expect_error(7, "RIVET_JOURNAL_BUSY").expect_in_stderr(&run);
+    first.signal(rustix::process::Signal::INT);
+    first.wait().expect_exit(130);
+    assert_eq!(fs::read(scratch.journal_dir("a").join("LOCK")).expect("the file stays"), b"", "nobody holds it");
+}
+
+#[test]
+fn a_prune_keeps_the_last_success_since_its_columns_are_what_the_next_run_is_compared_with() {
+    let database = small("prune_baseline");
+    let scratch = Scratch::with(&database, &[export("a", "table: t\non_schema_drift: fail")]);
+    let ids: Vec<String> = (0..2).map(|_| run_id(&scratch.run_ok(&[]))).collect();
+    database.execute("ALTER TABLE t ADD COLUMN extra int");
+    scratch.rivet(&["run", "-q"]).expect_error(4, "RIVET_SCHEMA_DRIFT");
+    let pruned = scratch.rivet(&["journal", "prune", "--keep", "1", "--json"]).expect_exit(0).json();
+    assert_eq!((&pruned["journals"][0]["runs_removed"], &pruned["journals"][0]["runs_kept"]), (&1.into(), &2.into()));
+    let left = scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries();
+    assert_eq!(run_id(&left[0]), ids[1]);
+    scratch.rivet(&["run", "-q"]).expect_error(4, "RIVET_SCHEMA_DRIFT");
+}
+
+#[test]
+fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
+    let (_database, scratch) = two_exports("import_other");
+    let exported = scratch.rivet(&["journal", "export", "-e", "a"]).expect_exit(0);
+    scratch.write("a.jsonl", exported.stdout.as_bytes());
+    for into in ["copy/c", "copy/A", "a.copy"] {
+        let refused = scratch.rivet(&["journal", "import", "a.jsonl", "--into", into]);
+        refused.expect_error(5, "RIVET_JOURNAL_FOREIGN").expect_in_stderr("\"a\"");
+        assert!(!scratch.path().join(into).exists(), "{into}");
+    }
+    scratch.rivet(&["journal", "import", "a.jsonl", "--into", "copy/a"]).expect_exit(0);
+    // Put there by hand, it can be looked at and is not written into.
+    fs::remove_dir_all(scratch.journal_dir("b")).expect("a journal can be removed");
+    fs::rename(scratch.path().join("copy/a"), scratch.journal_dir("b")).expect("a journal can be moved");
+    let before = support::files::tree(&scratch.path().join("out"));
+    scratch.rivet(&["run", "-q", "-e", "b"]).expect_error(5, "RIVET_JOURNAL_FOREIGN").expect_in_stderr("\"a\"");
+    assert_eq!(support::files::tree(&scratch.path().join("out")), before);
+    assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 2);
+}
