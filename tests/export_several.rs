@@ -35,6 +35,7 @@ fn exports_that_a_signal_kept_from_beginning_are_one_line_with_a_next_step_that_
     assert!(stopped.stdout.contains("rivet resume slow-"), "{stopped}");
 }
 
+#[cfg(feature = "failpoints")]
 #[test]
 fn a_panic_is_a_defect_of_one_run_whose_journal_says_so_and_which_can_be_resumed() {
     let database = filled("panic");

@@ -1,6 +1,6 @@
 //! What it costs to fold a journal: `cargo bench --profile perf --bench fold`, a million events unless told otherwise.
 
-use rivet::run::decide::OpenedSnapshot;
+use rivet::run::decide::{DriftPolicy, OpenedSnapshot};
 use rivet::run::event::{Event, Recorded, RunPlanned};
 use rivet::run::ids::{ChainHash, EventSeq, RunOrdinal, SliceNo};
 use rivet::run::plan::{Bounds, SlicePlan, Split};
@@ -49,7 +49,8 @@ fn events(wanted: usize) -> Vec<Recorded> {
         nullable: false,
         source_type: "bigint".to_owned(),
     };
-    record(&mut state, Command::ResolveSchema(Schema { columns: vec![column] }));
+    let schema = Schema { columns: vec![column] };
+    record(&mut state, Command::ResolveSchema { schema, policy: DriftPolicy::Warn, previous: None });
     let slices = (0..64).map(|slice| SlicePlan {
         slice: SliceNo(slice),
         bounds: Bounds::Pages { first: slice, end: Some(slice + 1) },
