@@ -340,8 +340,13 @@ fn a_full_disk_is_typed_and_the_run_goes_on_when_there_is_space_again() {
     let finished = Rivet::new(&scratch).through(arguments).run(&[]);
     let read = |name: &str| fs::read_to_string(scratch.path().join(name)).unwrap_or_default();
     if finished.code() != Some(0) && read("first.code").is_empty() {
-        // A container that forbids mounting: the limit on the size of a file, tested above, is what is left.
+        // A container that forbids mounting: the limit on the size of a file, tested above, is what is left, where
+        // whoever runs the tests says that this is enough.
         assert!(finished.stderr.contains("unshare") || finished.stderr.contains("mount"), "{finished}");
+        assert!(
+            std::env::var_os("RIVET_TEST_WITHOUT_MOUNT").is_some(),
+            "no file system can be mounted here, so nothing was tested; set RIVET_TEST_WITHOUT_MOUNT=1 to leave this out: {finished}"
+        );
         return;
     }
     let first = read("first.err");

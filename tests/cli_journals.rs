@@ -3,7 +3,6 @@
 mod support;
 
 use std::fs;
-use std::path::Path;
 use support::database::Database;
 use support::rivet::{Rivet, Scratch, export, run_id};
 
@@ -121,6 +120,7 @@ fn a_journal_is_that_of_the_export_whose_name_its_directory_bears() {
 
 /// The verbs that are given a run read the journal of its export and no other: with hundreds of exports that is what
 /// takes the time.
+#[cfg(feature = "failpoints")]
 #[test]
 fn a_run_that_is_named_is_looked_for_in_the_journal_of_its_export() {
     let (_database, scratch) = two_exports("named");
@@ -145,6 +145,7 @@ fn a_run_that_is_named_is_looked_for_in_the_journal_of_its_export() {
     scratch.rivet(&["status", "a-1"]).expect_error(2, "RIVET_RUN_UNKNOWN");
 }
 
+#[cfg(feature = "failpoints")]
 #[test]
 fn copies_that_a_killed_reader_left_are_swept_by_the_next_and_those_of_a_live_one_are_not() {
     use std::os::unix::fs::PermissionsExt;
@@ -173,7 +174,8 @@ fn copies_that_a_killed_reader_left_are_swept_by_the_next_and_those_of_a_live_on
     assert_eq!(copies(), ["rivet-journal-of-somebody"], "what a killed reader left is gone, and nothing else");
 }
 
-fn holds_a_log(copy: &Path) -> bool {
+#[cfg(feature = "failpoints")]
+fn holds_a_log(copy: &std::path::Path) -> bool {
     copy.join("db").exists()
 }
 

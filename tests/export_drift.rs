@@ -176,6 +176,7 @@ fn fresh_abandons_the_unfinished_run_which_can_then_not_be_resumed() {
     scratch.rivet(&["replay", "--run", &run]).expect_exit(0);
 }
 
+#[cfg(feature = "failpoints")]
 #[test]
 fn a_run_that_has_delivered_files_ends_as_it_was_planned_and_says_so() {
     let database = before("policy_kept");

@@ -40,7 +40,7 @@ fn in_the_middle(scratch: &Scratch) -> Running {
 
 /// Success at once, or a class that says that trying again makes sense, and then success.
 #[track_caller]
-fn assert_delivered(database: &Database, scratch: &Scratch, finished: Finished) {
+fn assert_delivered(database: &Database, scratch: &Scratch, finished: Finished) -> String {
     let summary = match finished.code() {
         Some(0) => finished.expect_exit(0).summary(),
         code => {
@@ -52,7 +52,9 @@ fn assert_delivered(database: &Database, scratch: &Scratch, finished: Finished) 
         }
     };
     assert_eq!(summary["total_rows"], ROWS);
-    oracle::assert_same_rows(database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
+    let run = run_id(&summary);
+    oracle::assert_same_rows(database, "SELECT * FROM t", &scratch.run_dir(&run));
+    run
 }
 
 #[test]
@@ -117,7 +119,16 @@ fn losing_every_session_and_with_them_the_snapshot_is_survived() {
          WHERE datname = current_database() AND pid <> pg_backend_pid()",
     );
     assert!(ended.len() >= 2, "{} sessions", ended.len());
-    assert_delivered(&database, &scratch, running.wait());
+    let run = assert_delivered(&database, &scratch, running.wait());
+    // Nothing that was delivered is read again, and each part says which snapshot it is from.
+    let manifest = files::manifest(&scratch.run_dir(&run));
+    let consistency = &manifest["consistency"];
+    let snapshots = consistency["snapshots"].as_array().expect("a manifest lists its snapshots");
+    assert_eq!((&consistency["kind"], snapshots.len()), (&"mixed".into(), 2), "{manifest}");
+    let read_in = |number: u64| {
+        manifest["parts"].as_array().expect("parts").iter().filter(|part| part["snapshot"] == number).count()
+    };
+    assert!(read_in(0) >= 1 && read_in(1) >= 1 && read_in(0) + read_in(1) == 10, "{manifest}");
 }
 
 #[test]
@@ -155,6 +166,7 @@ fn a_server_that_restarts_in_the_middle_is_resumed_from_when_it_is_back() {
 
 #[test]
 fn a_signal_stops_a_run_cleanly_and_it_can_be_resumed() {
+    // Two that come at once are one request: shells and timeout(1) signal a process and its group.
     for signals in [&[Signal::INT][..], &[Signal::TERM], &[Signal::INT, Signal::INT], &[Signal::TERM, Signal::INT]] {
         let database = Database::create("signals");
         filled(&database);
@@ -177,5 +189,67 @@ fn a_signal_stops_a_run_cleanly_and_it_can_be_resumed() {
         }
         let summary = scratch.resume_ok(&run);
         oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
+    }
+}
+
+/// The stop is held up where a part is written. The second signal, later than the half second within which two are one,
+/// ends the process all the same.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_second_signal_ends_the_process_at_once_and_the_run_can_be_resumed() {
+    use std::io::{BufRead, BufReader};
+    use std::process::Stdio;
+    let database = Database::create("second_signal");
+    filled(&database);
+    let scratch = Scratch::with(&database, &[export("orders", &slow(3))]);
+    // An hour: only a process that ends without waiting for it ends within the test's patience.
+    let trace = scratch.path().join("trace");
+    let held = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.synced@3=pause:3600000");
+    let held = held.env("RIVET_FAILPOINTS_TRACE", &trace);
+    for second in [Signal::INT, Signal::TERM] {
+        let mut child = held.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let pid = rustix::process::Pid::from_child(&child);
+        let signal = |signal| rustix::process::kill_process(pid, signal).expect("a child that lives can be signalled");
+        let stderr = BufReader::new(child.stderr.take().expect("it is piped"));
+        let (sender, lines) = std::sync::mpsc::channel();
+        let reading = std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                // The test has what it waited for, and listens no more.
+                let _ = sender.send(line);
+            }
+        });
+        let is_held = || std::fs::read_to_string(&trace).is_ok_and(|passed| passed.contains("part.synced@3\n"));
+        while !is_held() {
+            assert!(child.try_wait().expect("a child has a state").is_none(), "the run ended before it was held up");
+            std::thread::yield_now();
+        }
+        signal(Signal::INT);
+        let asked = Instant::now();
+        let stopping = lines.iter().find(|line| line.contains("stopping; a second signal ends the process at once"));
+        assert!(stopping.is_some(), "the first signal was not announced");
+        // What comes earlier is the same request, heard twice.
+        while asked.elapsed() < Duration::from_millis(600) {
+            std::thread::yield_now();
+        }
+        assert!(child.try_wait().expect("a child has a state").is_none(), "one signal ended a run that is held up");
+        signal(second);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child has a state") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                signal(Signal::KILL);
+                panic!("the second signal was not obeyed");
+            }
+            std::thread::yield_now();
+        };
+        assert_eq!(status.code(), Some(130));
+        reading.join().expect("reading does not panic");
+        let run = run_id(&scratch.rivet(&["status", "--json"]).expect_exit(0).summary());
+        files::assert_no_half_part(&scratch.run_dir(&run));
+        let summary = scratch.resume_ok(&run);
+        oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
+        std::fs::remove_file(&trace).expect("a trace was written");
     }
 }

@@ -35,6 +35,7 @@ fn exports_that_a_signal_kept_from_beginning_are_one_line_with_a_next_step_that_
     assert!(stopped.stdout.contains("rivet resume slow-"), "{stopped}");
 }
 
+#[cfg(feature = "failpoints")]
 #[test]
 fn a_panic_is_a_defect_of_one_run_whose_journal_says_so_and_which_can_be_resumed() {
     let database = filled("panic");
@@ -75,8 +76,10 @@ fn exports_side_by_side_share_the_pointer_and_the_budget_and_each_delivers() {
     let mut yaml = config(&database.url(), &exports);
     yaml.push_str("parallel_exports: true\n");
     scratch.write_config(&yaml);
+    // With the failpoints compiled in, the first to change the pointer takes its time between reading and replacing it.
+    let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "latest.synced@1=pause:1000");
     for round in 1..=2 {
-        let finished = scratch.rivet(&["run", "--json", "--validate"]).expect_exit(0);
+        let finished = rivet.run(&["run", "--json", "--validate"]).expect_exit(0);
         let summaries = finished.summaries();
         let told: Vec<_> =
             summaries.iter().map(|summary| summary["export_name"].as_str().unwrap_or_default()).collect();
@@ -118,4 +121,30 @@ fn exports_side_by_side_overlap_in_time() {
         }
     }
     running.wait().expect_exit(0);
+}
+
+/// Where bytes end a batch, they are a worker's share of the budget: two exports at once have half of it each.
+#[test]
+fn exports_side_by_side_divide_the_memory_budget() {
+    let database = Database::create("budget");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, filler text);
+         INSERT INTO t SELECT g, repeat(md5(g::text), 100) FROM generate_series(1, 5000) AS g; ANALYZE t",
+    );
+    if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
+        // One core is one lane, which has the whole budget.
+        return;
+    }
+    let lines = "table: t\ntuning: { parallel: 1, memory_budget_mb: 32 }";
+    let batches = |parallel: bool| {
+        let scratch = Scratch::new();
+        let exports = [export("a", lines), export("b", lines)];
+        scratch.write_config(&format!("{}parallel_exports: {parallel}\n", config(&database.url(), &exports)));
+        scratch.rivet(&["run", "-q"]).expect_exit(0);
+        let journal = scratch.journal_dir("a").display().to_string();
+        let told = scratch.rivet(&["replay", "--journal", &journal, "--events", "--json"]).expect_exit(0);
+        told.stdout.lines().filter(|line| line.contains("\"event\":\"batch_fetched\"")).count()
+    };
+    let (alone, beside) = (batches(false), batches(true));
+    assert!(alone >= 4 && beside * 2 >= alone * 3, "{alone} batches alone, {beside} beside another export");
 }
