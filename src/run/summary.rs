@@ -269,8 +269,8 @@ impl RunSummary {
         bounded("files_produced", self.files_produced as i128, parts as i128)?;
         let mut paths: Vec<&str> = self.manifest_parts.iter().map(|part| part.path.as_str()).collect();
         paths.sort_unstable();
-        if let Some(twice) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("manifest_parts lists {} twice", twice[0]));
+        if let Some([twice, _]) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("manifest_parts lists {twice} twice"));
         }
         let consistent = [
             ("a known status", matches!(self.status.as_str(), "success" | "failed" | "skipped" | "interrupted")),
