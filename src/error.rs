@@ -122,7 +122,6 @@ error_kinds! {
     DestinationFull = "RIVET_DESTINATION_FULL", Unavailable, Never, "Free some space, then resume the run.";
     DestinationIo = "RIVET_DESTINATION_IO", Unavailable, Never, "Look at the system's log for the disk, then resume the run.";
     DestinationForeign = "RIVET_DESTINATION_FOREIGN", Protected, Never, "Choose an empty directory; rivet does not write among files that it did not make.";
-    DestinationComplete = "RIVET_DESTINATION_COMPLETE", Protected, Never, "The run is complete. Start a new one, or use --force if you mean it.";
     DestinationMismatch = "RIVET_DESTINATION_MISMATCH", Protected, Never, "Files were changed or removed after the run; export anew with `rivet run --fresh`.";
 
     JournalBusy = "RIVET_JOURNAL_BUSY", Busy, Never, "Wait for the other process, or look at it with `rivet status`.";
@@ -145,7 +144,6 @@ error_kinds! {
     RunUnknown = "RIVET_RUN_UNKNOWN", Usage, Never, "`rivet runs` lists the runs that the journal knows.";
     RunChanged = "RIVET_RUN_CHANGED", Protected, Never, "Put the definition back as it was to resume, or start anew with `rivet run --fresh`.";
     RunSuperseded = "RIVET_RUN_SUPERSEDED", Protected, Never, "A later run of this export exists; resume that one.";
-    RunNotResumable = "RIVET_RUN_NOT_RESUMABLE", Protected, Never, "Start anew with `rivet run`.";
     RunInterrupted = "RIVET_RUN_INTERRUPTED", Interrupted, Never, "Resume it with the command that is printed.";
     /// A fold refused an event. Either the journal is not one of rivet's, or rivet has a defect.
     RunIllegal = "RIVET_RUN_ILLEGAL", Integrity, Never, "Keep the journal directory and report this; `rivet replay` shows the place.";

@@ -4,40 +4,9 @@ mod support;
 
 use serde_json::Value;
 use std::time::{Duration, Instant};
+use support::contract::SUMMARY_FIELDS;
 use support::database::Database;
 use support::rivet::{Rivet, Running, Scratch, config, export, run_id};
-
-const FIELDS: [&str; 29] = [
-    "run_id",
-    "export_name",
-    "status",
-    "total_rows",
-    "files_produced",
-    "bytes_written",
-    "files_committed",
-    "duration_ms",
-    "peak_rss_mb",
-    "retries",
-    "validated",
-    "schema_changed",
-    "quality_passed",
-    "error_message",
-    "tuning_profile",
-    "batch_size",
-    "batch_size_memory_mb",
-    "format",
-    "mode",
-    "compression",
-    "pg_temp_bytes_delta",
-    "skip_reason",
-    "source_count",
-    "reconciled",
-    "manifest_parts",
-    "schema_fingerprint",
-    "manifest_verification",
-    "apply_context",
-    "journal",
-];
 
 fn orders(rows: u32) -> Database {
     let database = Database::create("cli");
@@ -83,7 +52,7 @@ fn a_summary_has_its_29_fields_and_the_same_in_every_verb() {
     assert_eq!(finished.stderr, "", "{finished}");
     let summary = finished.summary();
     let mut fields: Vec<&str> = summary.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut expected = FIELDS.to_vec();
+    let mut expected = SUMMARY_FIELDS.to_vec();
     fields.sort_unstable();
     expected.sort_unstable();
     assert_eq!(fields, expected);

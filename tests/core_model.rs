@@ -3,6 +3,10 @@
 //! The model's world is a source of a few slices and a directory of files. Whatever the script does, a run that is
 //! resumed often enough ends with every slice delivered once, and the fold of its events equals the live state.
 
+#[path = "support/contract.rs"]
+mod contract;
+
+use contract::SUMMARY_FIELDS;
 use proptest::prelude::*;
 use rivet::error::ErrorKind;
 use rivet::run::decide::{DriftPolicy, Failure, OpenedSnapshot};
@@ -430,37 +434,7 @@ fn the_first_violated_invariant_is_named_with_its_size() {
 fn the_summary_has_exactly_the_29_fields_of_its_contract() {
     let json = serde_json::to_value(RunSummary::default()).unwrap();
     let names: Vec<&str> = json.as_object().unwrap().keys().map(String::as_str).collect();
-    let mut contract = vec![
-        "run_id",
-        "export_name",
-        "status",
-        "total_rows",
-        "files_produced",
-        "bytes_written",
-        "files_committed",
-        "duration_ms",
-        "peak_rss_mb",
-        "retries",
-        "validated",
-        "schema_changed",
-        "quality_passed",
-        "error_message",
-        "tuning_profile",
-        "batch_size",
-        "batch_size_memory_mb",
-        "format",
-        "mode",
-        "compression",
-        "pg_temp_bytes_delta",
-        "skip_reason",
-        "source_count",
-        "reconciled",
-        "manifest_parts",
-        "schema_fingerprint",
-        "manifest_verification",
-        "apply_context",
-        "journal",
-    ];
+    let mut contract = SUMMARY_FIELDS.to_vec();
     contract.sort_unstable();
     let mut names = names;
     names.sort_unstable();

@@ -253,10 +253,10 @@ fn only_temporary_files_of_our_own_making_are_swept() {
         fs::write(root.join(RUN).join(name), b"x").unwrap();
     }
     let mut expected = ours.to_vec();
-    expected.sort();
+    expected.sort_unstable();
     assert_eq!(prefix.sweep_temps().unwrap(), expected);
     let mut left = theirs.to_vec();
-    left.sort();
+    left.sort_unstable();
     assert_eq!(prefix.list().unwrap(), left);
 }
 

@@ -47,3 +47,18 @@ fn no_byte_of_a_manifest_can_make_its_reader_panic() {
 fn no_byte_of_a_success_mark_can_make_its_reader_panic() {
     replay("success", hostile::success);
 }
+
+#[test]
+fn no_byte_of_a_payload_can_make_its_reader_panic() {
+    replay("payload", hostile::payload);
+}
+
+#[test]
+fn no_event_in_any_place_can_make_the_folds_panic_and_a_refused_one_changes_nothing() {
+    replay("fold", hostile::fold);
+}
+
+#[test]
+fn no_byte_of_a_configuration_can_make_its_reader_panic() {
+    replay("config", hostile::config);
+}

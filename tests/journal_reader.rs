@@ -258,7 +258,7 @@ fn a_hostile_line_is_refused_in_bounded_memory_and_stack() {
     for line in [column, "[".repeat(200_000), "x".repeat(3 << 20), "\u{0}".repeat(100), "{\"run\":-1}".into()] {
         std::fs::write(&file, format!("{heading}\n{line}\n")).unwrap();
         let kind = refusal(&file).kind();
-        assert!(matches!(kind, ErrorKind::JournalCorrupt | ErrorKind::JournalTruncated), "{kind:?} for {:.60}", line);
+        assert!(matches!(kind, ErrorKind::JournalCorrupt | ErrorKind::JournalTruncated), "{kind:?} for {line:.60}");
     }
 }
 

@@ -3,9 +3,8 @@
 //! A probe run writes down every passage of every failpoint: before and after each append to the journal, between its
 //! insert, flush, sync and head, around each step of a part's life, and at the end's manifest, `_SUCCESS` and pointer.
 //!
-//! The flat matrices take every one of these passages: a run is killed there, or meets an error there, and is resumed. The
-//! nested one does not take every combination: its first kill is at every fifth passage, and at each depth below that the
-//! resume is killed at one passage, another for each first kill and depth, spread over the first two thirds of the list.
+//! Every one of these passages is taken: a run is killed there, or meets an error there, and is resumed. Kills of the
+//! resumes themselves are in `kill_nested.rs`.
 //!
 //! The rows are compared with what the probe run delivered, which DuckDB and pyarrow have compared with the server.
 
@@ -14,155 +13,17 @@
 mod support;
 
 use serde_json::Value;
-use std::io::Write;
-use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use support::converge::{assert_converged, assert_no_half_part, go_on};
 use support::database::Database;
-use support::rivet::{Finished, Rivet, Scratch, export, run_id};
+use support::matrix::{caught, in_parallel, tell};
+use support::probe::{self, probe, run_into, scratch};
+use support::rivet::run_id;
 use support::{files, oracle};
 
-/// Runs at once. More than the cores, since most of a run's time is waiting for the disk and the server.
-const WIDTH: usize = 4;
+const ROWS: u32 = 600;
 
 const SLICED: &str = "table: t\nmode: chunked\nchunk_count: 4\ntuning: { parallel: 3, batch_size: 100 }";
-
-fn database(name: &str) -> Database {
-    let database = Database::create(name);
-    database.execute(
-        "CREATE TABLE t (id int PRIMARY KEY, name text, amount numeric(12,2), at timestamptz, tags text[]);
-         INSERT INTO t SELECT g, CASE WHEN g % 9 > 0 THEN 'name ' || g END, g * 1.37,
-                timestamptz '2026-01-01' + g * interval '1 minute', ARRAY['a' || g % 3, NULL]
-         FROM generate_series(1, 600) AS g; ANALYZE t;",
-    );
-    database
-}
-
-/// Every passage of a command's failpoints, in the order in which they were passed: `name@ordinal`.
-fn traced(scratch: &Scratch, arguments: &[&str]) -> (Finished, Vec<String>) {
-    let path = scratch.path().join("trace");
-    let _ = std::fs::remove_file(&path);
-    let finished = Rivet::new(scratch).env("RIVET_FAILPOINTS_TRACE", &path).run(arguments);
-    let trace = std::fs::read_to_string(&path).unwrap_or_default();
-    (finished, trace.lines().map(str::to_owned).collect())
-}
-
-/// What the server has, by way of a run that nothing disturbed.
-struct Probe {
-    rows: Vec<String>,
-    points: Vec<String>,
-}
-
-fn probe(database: &Database, lines: &str) -> Probe {
-    let scratch = Scratch::in_memory(database, &[export("orders", lines)]);
-    let (finished, points) = traced(&scratch, &["run", "-c", "rivet.yaml", "--json"]);
-    let summary = finished.expect_exit(0).summary();
-    let run_dir = scratch.run_dir(&run_id(&summary));
-    oracle::assert_same_rows(database, "SELECT * FROM t", &run_dir);
-    for point in
-        ["journal.append.before", "journal.append.after", "part.renamed", "manifest.renamed", "success.written"]
-    {
-        assert!(points.iter().any(|p| p.starts_with(&format!("{point}@"))), "the run never passes {point}");
-    }
-    Probe { rows: files::rows(&files::parts(&run_dir)), points }
-}
-
-/// The run that the journal knows, whatever state it is in. `None` when the kill came before its first fact was durable.
-fn journaled_run(scratch: &Scratch) -> Option<String> {
-    let journal = scratch.journal_dir("orders");
-    if !journal.exists() {
-        return None;
-    }
-    let finished = scratch.rivet(&["replay", "--journal", &journal.display().to_string(), "--json"]);
-    if finished.code() != Some(0) {
-        // An empty journal is no error of replay's; a damaged one is ours.
-        assert!(!finished.stderr.contains("CORRUPT") && !finished.stderr.contains("TRUNCATED"), "{finished}");
-        return None;
-    }
-    finished.summaries().last().map(run_id)
-}
-
-/// Goes on with whatever the killed process left; `killed_at` says where this process is to be killed in its turn.
-fn go_on(scratch: &Scratch, killed_at: Option<&str>) -> Finished {
-    let mut rivet = Rivet::new(scratch);
-    if let Some(point) = killed_at {
-        rivet = rivet.env("RIVET_FAILPOINTS", format!("{point}=kill"));
-    }
-    match journaled_run(scratch) {
-        Some(run) => rivet.run(&["resume", &run, "-c", "rivet.yaml", "--json"]),
-        None => rivet.run(&["run", "-c", "rivet.yaml", "--json"]),
-    }
-}
-
-fn assert_no_half_part(scratch: &Scratch) {
-    let Ok(runs) = std::fs::read_dir(scratch.path().join("out")) else { return };
-    for run in runs.flatten() {
-        files::assert_no_half_part(&run.path());
-    }
-}
-
-/// After everything: the rows of the server, nothing that was not asked for, and a journal that tells the same story.
-fn assert_converged(scratch: &Scratch, finished: Finished, expected: &[String]) {
-    let replayed = || {
-        let journal = scratch.journal_dir("orders").display().to_string();
-        scratch.rivet(&["replay", "--journal", &journal, "--json"]).expect_exit(0).summaries()
-    };
-    let summary = finished.expect_exit(0).summary();
-    assert_eq!(summary["status"], "success", "{summary}");
-    let run_dir = scratch.run_dir(&run_id(&summary));
-    let parts = files::parts(&run_dir);
-    let rows = files::rows(&parts);
-    assert_eq!(rows.len(), expected.len(), "rows lost or doubled in {}", run_dir.display());
-    assert!(rows == expected, "rows changed in {}", run_dir.display());
-    assert_only_named(&run_dir, &parts);
-    let (once, twice) = (replayed(), replayed());
-    assert_eq!(once, twice, "two replays differ");
-    let told = once.iter().find(|told| told["run_id"] == summary["run_id"]).expect("the journal knows the run");
-    assert_eq!(told, &summary, "the replay tells another story than the live run");
-}
-
-/// The run's directory holds the manifest's parts, the manifest and its mark, and what was set aside.
-fn assert_only_named(run_dir: &Path, parts: &[std::path::PathBuf]) {
-    for name in files::tree(run_dir) {
-        let named = parts.iter().any(|part| part == &run_dir.join(&name));
-        let expected = named || name == "manifest.json" || name == "_SUCCESS" || name.starts_with("_quarantine/");
-        assert!(expected, "{name} was left behind in {}", run_dir.display());
-    }
-}
-
-/// Calls `attempt` with every index below `count`, `WIDTH` at a time, and collects what went wrong.
-fn in_parallel(count: usize, attempt: impl Fn(usize) -> Result<(), String> + Sync) -> Vec<String> {
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..WIDTH {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= count {
-                        return;
-                    }
-                    if let Err(message) = attempt(i) {
-                        wrong.lock().expect("nothing panics while it holds the list").push(message);
-                    }
-                }
-            });
-        }
-    });
-    wrong.into_inner().expect("nothing panics while it holds the list")
-}
-
-/// A failed assertion as text, so that the matrix goes on and reports every point.
-fn caught(point: &str, body: impl FnOnce()) -> Result<(), String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        format!("{point}: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic"))
-    })
-}
-
-/// A line of figures that an ordinary run of the tests shows too, because what is written here is not captured.
-fn tell(line: &str) {
-    writeln!(std::io::stderr(), "{line}").expect("standard error takes a line");
-}
 
 #[track_caller]
 fn report(what: &str, points: usize, killed: usize, wrong: &[String]) {
@@ -181,14 +42,12 @@ fn kill_everywhere(what: &str, database: &Database, lines: &str) {
     let wrong = in_parallel(probe.points.len(), |i| {
         let point = &probe.points[i];
         caught(point, || {
-            let scratch = Scratch::in_memory(database, &[export("orders", lines)]);
-            let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{point}=kill"));
-            let first = rivet.run(&["run", "-c", "rivet.yaml", "--json"]);
+            let scratch = scratch(database, lines);
+            let first = run_into(&scratch, &format!("{point}=kill"));
             assert_no_half_part(&scratch);
             if first.killed() {
                 killed.fetch_add(1, Ordering::Relaxed);
-                let finished = go_on(&scratch, None);
-                assert_converged(&scratch, finished, &probe.rows);
+                assert_converged(&scratch, go_on(&scratch, None), &probe.rows);
             } else {
                 // Threads interleave in other ways; a passage that this run did not have leaves it undisturbed.
                 assert_converged(&scratch, first, &probe.rows);
@@ -200,67 +59,31 @@ fn kill_everywhere(what: &str, database: &Database, lines: &str) {
 
 #[test]
 fn a_run_of_several_slices_and_workers_survives_a_kill_at_every_passage() {
-    kill_everywhere("several slices", &database("several"), SLICED);
+    kill_everywhere("several slices", &probe::database("several", ROWS), SLICED);
 }
 
 #[test]
 fn a_run_of_one_slice_survives_a_kill_at_every_passage() {
-    kill_everywhere("one slice", &database("one"), "table: t");
+    kill_everywhere("one slice", &probe::database("one", ROWS), "table: t");
 }
 
 #[test]
 fn a_run_by_pages_starts_over_after_a_kill_and_still_delivers_every_row_once() {
-    let database = database("pages");
+    let database = probe::database("pages", ROWS);
     database.execute("ALTER TABLE t DROP CONSTRAINT t_pkey; ANALYZE t");
     kill_everywhere("pages", &database, SLICED);
 }
 
 #[test]
-fn kills_during_the_resume_and_during_the_resume_of_that_converge_too() {
-    let database = database("nested");
-    let probe = probe(&database, SLICED);
-    let kills = AtomicUsize::new(0);
-    // Every fifth first place, and at each of them three kills deep; which places the resumes die at moves along.
-    let firsts: Vec<&String> = probe.points.iter().step_by(5).collect();
-    let wrong = in_parallel(firsts.len(), |i| {
-        caught(firsts[i], || {
-            let scratch = Scratch::in_memory(&database, &[export("orders", SLICED)]);
-            let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{}=kill", firsts[i]));
-            let mut last = rivet.run(&["run", "-c", "rivet.yaml", "--json"]);
-            for depth in 1..=3 {
-                if !last.killed() {
-                    break;
-                }
-                kills.fetch_add(1, Ordering::Relaxed);
-                assert_no_half_part(&scratch);
-                // A resume passes fewer places than a run; early ones are in every resume.
-                let place = (i * 7 + depth * 13) % (probe.points.len() * 2 / 3);
-                last = go_on(&scratch, Some(&probe.points[place]));
-            }
-            if last.killed() {
-                kills.fetch_add(1, Ordering::Relaxed);
-                last = go_on(&scratch, None);
-            }
-            assert_converged(&scratch, last, &probe.rows);
-        })
-    });
-    let kills = kills.into_inner();
-    tell(&format!("nested: {} first points, {kills} kills in all, {} differences", firsts.len(), wrong.len()));
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(kills > firsts.len() * 3 / 2, "only {kills} kills over {} first points: hardly any nested", firsts.len());
-}
-
-#[test]
 fn an_input_output_error_at_any_passage_is_a_typed_failure_and_the_run_can_be_resumed() {
-    let database = database("errors");
+    let database = probe::database("errors", ROWS);
     let probe = probe(&database, SLICED);
     let failed = AtomicUsize::new(0);
     let wrong = in_parallel(probe.points.len(), |i| {
         let point = &probe.points[i];
         caught(point, || {
-            let scratch = Scratch::in_memory(&database, &[export("orders", SLICED)]);
-            let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{point}=error"));
-            let first = rivet.run(&["run", "-c", "rivet.yaml", "--json"]);
+            let scratch = scratch(&database, SLICED);
+            let first = run_into(&scratch, &format!("{point}=error"));
             assert_no_half_part(&scratch);
             assert!(!first.stderr.contains("panicked at"), "{first}");
             if first.code() == Some(0) {
@@ -270,8 +93,7 @@ fn an_input_output_error_at_any_passage_is_a_typed_failure_and_the_run_can_be_re
             failed.fetch_add(1, Ordering::Relaxed);
             assert!(first.stderr.contains("RIVET_") && first.stderr.contains("injected at"), "{first}");
             assert_eq!(first.code(), Some(6), "{first}");
-            let finished = go_on(&scratch, None);
-            assert_converged(&scratch, finished, &probe.rows);
+            assert_converged(&scratch, go_on(&scratch, None), &probe.rows);
         })
     });
     report("errors", probe.points.len(), failed.into_inner(), &wrong);
@@ -279,8 +101,8 @@ fn an_input_output_error_at_any_passage_is_a_typed_failure_and_the_run_can_be_re
 
 #[test]
 fn a_finished_run_is_not_changed_by_a_resume() {
-    let database = database("finished");
-    let scratch = Scratch::in_memory(&database, &[export("orders", SLICED)]);
+    let database = probe::database("finished", ROWS);
+    let scratch = scratch(&database, SLICED);
     let summary = scratch.run_ok(&[]);
     let run_dir = scratch.run_dir(&run_id(&summary));
     let stamp = |name: &String| {
@@ -300,14 +122,13 @@ fn rows_that_change_between_the_kill_and_the_resume_are_labelled_or_read_again()
     for (policy, has_key, kind) in
         [("", true, "mixed"), ("\nconsistency: restart", true, "snapshot"), ("", false, "snapshot")]
     {
-        let database = database("between");
+        let database = probe::database("between", ROWS);
         if !has_key {
             database.execute("ALTER TABLE t DROP CONSTRAINT t_pkey; ANALYZE t");
         }
         let lines = format!("{SLICED}{policy}");
-        let scratch = Scratch::in_memory(&database, &[export("orders", &lines)]);
-        let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.dir_synced@2=kill");
-        assert!(rivet.run(&["run", "-c", "rivet.yaml", "--json"]).killed());
+        let scratch = scratch(&database, &lines);
+        assert!(run_into(&scratch, "part.dir_synced@2=kill").killed());
         database.execute("UPDATE t SET name = 'changed'; DELETE FROM t WHERE id % 10 = 0; INSERT INTO t SELECT g, 'new' FROM generate_series(601, 650) AS g");
         let summary: Value = go_on(&scratch, None).expect_exit(0).summary();
         let run_dir = scratch.run_dir(&run_id(&summary));

@@ -1,65 +1,22 @@
 //! Manifests, markers and pointers as anyone may have left them.
 
+#[path = "support/manifests.rs"]
+mod manifests;
+
 use rivet::ErrorKind;
 use rivet::manifest::model::*;
 use rivet::manifest::{pointer, read, write};
-use rivet::run::ids::{ChainHash, EventSeq, Fingerprint};
+use rivet::run::ids::Fingerprint;
 use rivet::run::schema::{Column, ColumnType, Schema};
 
 fn part(id: &str, rows: u64) -> ManifestPart {
-    ManifestPart {
-        id: id.into(),
-        path: format!("part-{id}.parquet"),
-        rows,
-        size_bytes: 100,
-        content_fingerprint: Fingerprint(7),
-        store_checksum: None,
-        column_checksums: vec![ColumnChecksum(u64::MAX)],
-        key_range: None,
-        snapshot: 0,
-        status: "committed".into(),
-    }
+    manifests::part(id, format!("part-{id}.parquet"), rows, vec![u64::MAX])
 }
 
 fn manifest() -> Manifest {
     let column =
         Column { name: "id".into(), column_type: ColumnType::Int64, nullable: false, source_type: "bigint".into() };
-    let schema = Schema { columns: vec![column] };
-    Manifest {
-        manifest_version: 1,
-        run_id: "orders-01ARZ3NDEKTSV4RRFFQ69G5FAV".into(),
-        export: "orders".into(),
-        started_at: "2026-01-01T00:00:00Z".into(),
-        finished_at: "2026-01-01T00:01:00Z".into(),
-        status: "success".into(),
-        source: ManifestSource {
-            engine: "postgres".into(),
-            location: "localhost:5432/shop".into(),
-            relation: "public.orders".into(),
-            schema: Some("public".into()),
-            table: Some("orders".into()),
-            mode: "full".into(),
-            cursor: None,
-        },
-        destination: ManifestDestination { kind: "local".into(), uri: "file:///out".into() },
-        format: "parquet".into(),
-        compression: "zstd".into(),
-        schema_fingerprint: schema.fingerprint(),
-        schema,
-        row_count: 30,
-        part_count: 2,
-        consistency: Consistency {
-            kind: "snapshot".into(),
-            snapshots: vec![ManifestSnapshot {
-                snapshot: 0,
-                id: "00000003-1".into(),
-                lsn: "0/1".into(),
-                visible: "1:1:".into(),
-            }],
-        },
-        journal: JournalHead { seq: EventSeq(9), hash: ChainHash::GENESIS },
-        parts: vec![part("0-0", 10), part("1-0", 20)],
-    }
+    manifests::manifest(Schema { columns: vec![column] }, vec![part("0-0", 10), part("1-0", 20)])
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod support;
 
 use rivet::config::model::Selection;
 use rivet::error::{ErrorKind, Retry};
+use rivet::run::plan::Split;
 use rivet::source::postgres::{snapshot, split, sql};
 use slices::*;
 
@@ -75,7 +76,7 @@ async fn a_table_truncated_or_rewritten_behind_the_snapshot_is_noticed_and_not_r
         assert_eq!(count(&holder, &described.from).await, 0, "{change}");
         let error = split::plan(&holder, &described, &slices(4)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SourceSnapshotLost, "{change}: {error}");
-        let error = split::hold(&holder, &described).await.unwrap_err();
+        let error = split::carry_on(&holder, &described, &Split::Whole, &[]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::SourceSnapshotLost, "{change}: {error}");
         assert!(error.what().contains(if change.contains("p1") { "p1" } else { "t was" }), "{error}");
     }
@@ -92,7 +93,7 @@ async fn a_planned_table_cannot_be_truncated_until_the_snapshot_is_closed() {
     snapshot::close(&holder).await.unwrap();
     // A later snapshot of the same run plans nothing and holds the table all the same.
     snapshot::open(&holder).await.unwrap();
-    split::hold(&holder, &described).await.unwrap();
+    split::carry_on(&holder, &described, &Split::Whole, &[]).await.unwrap();
     let refused = writer.batch_execute("SET lock_timeout = '200ms'; TRUNCATE t").await.unwrap_err();
     assert_eq!(refused.code().unwrap().code(), "55P03");
     snapshot::close(&holder).await.unwrap();

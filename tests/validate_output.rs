@@ -1,20 +1,22 @@
 //! Damage of every kind to a run's output is found and named.
 
+#[path = "support/manifests.rs"]
+mod manifests;
+
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use manifests::{RUN, manifest};
 use rivet::ErrorKind;
 use rivet::destination::local::LocalPrefix;
 use rivet::encode::parquet::{ParquetOptions, PartEncoder};
 use rivet::manifest::model::*;
 use rivet::manifest::pointer::LatestRun;
 use rivet::manifest::write;
-use rivet::run::ids::{ChainHash, EventSeq};
 use rivet::run::schema::{Column, ColumnType, Schema};
 use rivet::verify::validate::{Depth, ValidationReport, validate};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const RUN: &str = "orders-01ARZ3NDEKTSV4RRFFQ69G5FAV";
 const ROWS: i64 = 3_000;
 
 fn schema() -> Schema {
@@ -40,57 +42,12 @@ fn write_part(prefix: &LocalPrefix, slice: u32, checksums: &mut dyn FnMut(&mut V
     let sealed = file.seal().unwrap();
     checksums(&mut part.column_checksums);
     let entry = ManifestPart {
-        id: format!("{slice}-0"),
-        path,
-        rows: part.rows,
         size_bytes: sealed.bytes,
         content_fingerprint: sealed.fingerprint,
-        store_checksum: None,
-        column_checksums: part.column_checksums.into_iter().map(ColumnChecksum).collect(),
-        key_range: None,
-        snapshot: 0,
-        status: "committed".into(),
+        ..manifests::part(&format!("{slice}-0"), path, part.rows, part.column_checksums)
     };
     sealed.publish().unwrap();
     entry
-}
-
-fn manifest(parts: Vec<ManifestPart>) -> Manifest {
-    Manifest {
-        manifest_version: 1,
-        run_id: RUN.into(),
-        export: "orders".into(),
-        started_at: "2026-01-01T00:00:00Z".into(),
-        finished_at: "2026-01-01T00:01:00Z".into(),
-        status: "success".into(),
-        source: ManifestSource {
-            engine: "postgres".into(),
-            location: "localhost:5432/shop".into(),
-            relation: "public.orders".into(),
-            schema: Some("public".into()),
-            table: Some("orders".into()),
-            mode: "full".into(),
-            cursor: None,
-        },
-        destination: ManifestDestination { kind: "local".into(), uri: "file:///out".into() },
-        format: "parquet".into(),
-        compression: "zstd".into(),
-        schema_fingerprint: schema().fingerprint(),
-        schema: schema(),
-        row_count: parts.iter().map(|part| part.rows).sum(),
-        part_count: parts.len() as u64,
-        consistency: Consistency {
-            kind: "snapshot".into(),
-            snapshots: vec![ManifestSnapshot {
-                snapshot: 0,
-                id: "1".into(),
-                lsn: "0/1".into(),
-                visible: "1:1:".into(),
-            }],
-        },
-        journal: JournalHead { seq: EventSeq(9), hash: ChainHash::GENESIS },
-        parts,
-    }
 }
 
 /// A complete run of three parts; `tamper` may change the recorded checksums of each.
@@ -99,7 +56,7 @@ fn deliver_with(tamper: &mut dyn FnMut(&mut Vec<u64>)) -> (tempfile::TempDir, Pa
     let root = dir.path().join("out");
     let prefix = LocalPrefix::prepare(&root, &root.join(RUN), RUN).unwrap();
     let parts = (0..3).map(|slice| write_part(&prefix, slice, tamper)).collect();
-    let manifest = write::to_bytes(&manifest(parts)).unwrap();
+    let manifest = write::to_bytes(&manifest(schema(), parts)).unwrap();
     prefix.write_manifest(&manifest).unwrap();
     prefix.write_success(manifest.fingerprint).unwrap();
     let latest = LatestRun {

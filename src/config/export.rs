@@ -104,14 +104,12 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
     check_advice(&section)?;
     let selection = read_selection(context, &section)?;
     let format = section.required("format")?;
-    let format =
-        match format.word(&[("parquet", Some(Format::Parquet)), ("csv", None), ("jsonl", None), ("arrow", None)])? {
-            Some(format) => format,
-            None => {
-                return Err(format
-                    .unsupported("names a format that this version does not write", "`parquet` is what it writes."));
-            }
-        };
+    let words = [("parquet", Some(Format::Parquet)), ("csv", None), ("jsonl", None), ("arrow", None)];
+    let Some(format) = format.word(&words)? else {
+        return Err(
+            format.unsupported("names a format that this version does not write", "`parquet` is what it writes.")
+        );
+    };
     let (chunks, layer) = read_chunks(&section, mode)?;
     let tuning = tuning::resolve(source.profile, &source.tuning, &layer);
     let restart_on_resume = match section.get("consistency") {

@@ -84,12 +84,16 @@ pub fn load(path: &Path, options: &LoadOptions) -> Result<Config> {
 
 /// As [`load`], in another environment than that of the process.
 pub fn load_with(path: &Path, options: &LoadOptions, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
+    read(path, &read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?, options, env)
+}
+
+/// As [`load_with`], of a text that is read already. The path says what its errors and its relative paths refer to.
+pub fn read(path: &Path, text: &str, options: &LoadOptions, env: &dyn Fn(&str) -> Option<String>) -> Result<Config> {
     let absolute = absolute(path)?;
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
     let used = RefCell::default();
     let context = Context { file: path.display().to_string(), dir, params: &options.params, env, used: &used };
-    let text = read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut root = yaml::parse(&context.file, text)?;
     if matches!(root.value, yaml::Value::Null) {
         let what = format!("{} is empty", context.file);

@@ -85,18 +85,18 @@ fn each_hash<F: FnMut(u64)>(array: &dyn Array, sink: &mut F) -> Result<()> {
                 sink(if values.is_valid(row) { mix(u64::from(values.value(row))) } else { NULL_HASH });
             }
         }
-        DataType::Int16 => each_primitive::<t::Int16Type, F>(array, sink, |v| mix(v as i64 as u64)),
-        DataType::Int32 => each_primitive::<t::Int32Type, F>(array, sink, |v| mix(v as i64 as u64)),
+        DataType::Int16 => each_primitive::<t::Int16Type, F>(array, sink, |v| mix(i64::from(v) as u64)),
+        DataType::Int32 => each_primitive::<t::Int32Type, F>(array, sink, |v| mix(i64::from(v) as u64)),
         DataType::Int64 => each_primitive::<t::Int64Type, F>(array, sink, |v| mix(v as u64)),
         DataType::UInt32 => each_primitive::<t::UInt32Type, F>(array, sink, |v| mix(u64::from(v))),
         DataType::UInt64 => each_primitive::<t::UInt64Type, F>(array, sink, mix),
         DataType::Float32 => each_primitive::<t::Float32Type, F>(array, sink, |v| mix(u64::from(float32_bits(v)))),
         DataType::Float64 => each_primitive::<t::Float64Type, F>(array, sink, |v| mix(float64_bits(v))),
-        DataType::Decimal32(..) => each_primitive::<t::Decimal32Type, F>(array, sink, |v| mix(v as i64 as u64)),
+        DataType::Decimal32(..) => each_primitive::<t::Decimal32Type, F>(array, sink, |v| mix(i64::from(v) as u64)),
         DataType::Decimal64(..) => each_primitive::<t::Decimal64Type, F>(array, sink, |v| mix(v as u64)),
         DataType::Decimal128(..) => each_primitive::<t::Decimal128Type, F>(array, sink, decimal128_hash),
         DataType::Decimal256(..) => each_primitive::<t::Decimal256Type, F>(array, sink, decimal256_hash),
-        DataType::Date32 => each_primitive::<t::Date32Type, F>(array, sink, |v| mix(v as i64 as u64)),
+        DataType::Date32 => each_primitive::<t::Date32Type, F>(array, sink, |v| mix(i64::from(v) as u64)),
         DataType::Time64(Microsecond) => {
             each_primitive::<t::Time64MicrosecondType, F>(array, sink, |v| mix(v as u64));
         }

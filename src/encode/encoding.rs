@@ -111,6 +111,7 @@ fn delta_bits(values: &[i64]) -> f64 {
 }
 
 /// The values as Parquet's integers. `None` where Parquet stores something else.
+#[allow(clippy::cast_lossless, reason = "one expression for every width, of which the widest unsigned one is cast")]
 fn integers(array: &ArrayRef) -> Option<Vec<i64>> {
     macro_rules! values {
         ($type:ty) => {
@@ -181,11 +182,11 @@ fn average_width(array: &ArrayRef) -> f64 {
     let bytes = match array.data_type() {
         DataType::Utf8 => {
             let offsets = array.as_string::<i32>().value_offsets();
-            (offsets[array.len()] - offsets[0]) as f64 + 4.0 * array.len() as f64
+            f64::from(offsets[array.len()] - offsets[0]) + 4.0 * array.len() as f64
         }
         DataType::Binary => {
             let offsets = array.as_binary::<i32>().value_offsets();
-            (offsets[array.len()] - offsets[0]) as f64 + 4.0 * array.len() as f64
+            f64::from(offsets[array.len()] - offsets[0]) + 4.0 * array.len() as f64
         }
         // Parquet keeps decimals of few digits in 4 or 8 bytes.
         DataType::Decimal128(precision, _) if *precision <= 9 => return 4.0,

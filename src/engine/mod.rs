@@ -18,7 +18,6 @@ pub use export::ExportContext;
 pub use ledger::Ledger;
 pub use memory::peak_rss_mb;
 pub use stop::Stop;
-pub use worker::part_name;
 
 use crate::config::{Config, ExportConfig, resolve_destination, still_resolves_to};
 use crate::error::{Error, ErrorKind, Result};

@@ -333,6 +333,6 @@ impl<'a> Files<'a> {
 }
 
 /// A function of slice and file number alone: a redo overwrites its own file and never leaves a twin.
-pub fn part_name(slice: u32, file: u32) -> String {
+fn part_name(slice: u32, file: u32) -> String {
     format!("part-{slice:05}-{file}.parquet")
 }

@@ -279,10 +279,7 @@ pub fn wait_for_engine_lock(paths: &Paths) -> Result<()> {
 }
 
 fn wait_for_engine_lock_of(data: &Path, dir: &Path) -> Result<()> {
-    let data = match File::open(data) {
-        Ok(data) => data,
-        Err(_) => return Ok(()),
-    };
+    let Ok(data) = File::open(data) else { return Ok(()) };
     let began = Instant::now();
     while rustix::fs::flock(&data, FlockOperation::NonBlockingLockExclusive).is_err() {
         if began.elapsed() > ENGINE_LOCK_LIMIT {

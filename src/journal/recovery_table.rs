@@ -254,23 +254,17 @@ fn damage_before_the_head_is_refused_and_named() {
     }
 }
 
+/// The header of event 5, a `slice_started`.
+fn fifth(previous: ChainHash) -> Header {
+    Header { kind: 8, version: 1, run: RunOrdinal(1), seq: EventSeq(5), wall_ms: 0, mono_us: 0, previous }
+}
+
 #[test]
 fn an_event_in_another_ones_place_breaks_the_chain() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), 8);
     let mut behind = store(dir.path());
-    let other = {
-        let header = Header {
-            kind: 8,
-            version: 1,
-            run: RunOrdinal(1),
-            seq: EventSeq(5),
-            wall_ms: 0,
-            mono_us: 0,
-            previous: ChainHash([1; 16]),
-        };
-        envelope::seal(&header, &[9, 1, 0]).0
-    };
+    let (other, _) = envelope::seal(&fifth(ChainHash([1; 16])), &[9, 1, 0]);
     remove(&mut behind, 5);
     put(&mut behind, 5, &other);
     drop(behind);
@@ -412,15 +406,7 @@ fn a_payload_that_is_whole_but_makes_no_sense_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let last = journal(dir.path(), 4).pop().unwrap();
     for payload in [&[][..], &[9], &[9, 1, 0, 0], &[0xff; 100]] {
-        let header = Header {
-            kind: 8,
-            version: 1,
-            run: RunOrdinal(1),
-            seq: EventSeq(5),
-            wall_ms: 0,
-            mono_us: 0,
-            previous: last.hash,
-        };
+        let header = fifth(last.hash);
         let mut behind = store(dir.path());
         put(&mut behind, 5, &envelope::seal(&header, payload).0);
         drop(behind);

@@ -159,7 +159,7 @@ impl RunJournal {
 
     /// Milliseconds of work, summed over the invocations.
     pub fn duration_ms(&self) -> i64 {
-        ((self.earlier_us + self.current_us) / 1000) as i64
+        (self.earlier_us.saturating_add(self.current_us) / 1000).cast_signed()
     }
 
     /// The snapshots that slices were read in. A slice without rows counts too: that it had none is true of its snapshot.
@@ -189,7 +189,7 @@ impl RunJournal {
         if let Event::InvocationStarted(started) = &recorded.event {
             // The first invocation's clock has run since before its run was planned.
             if started.invocation > 1 {
-                self.earlier_us += self.current_us;
+                self.earlier_us = self.earlier_us.saturating_add(self.current_us);
                 self.current_us = 0;
             }
             self.invocations = started.invocation;
@@ -224,8 +224,8 @@ impl RunJournal {
                 self.forget_files(started.slice);
             }
             Event::BatchFetched(batch) => {
-                self.happened.rows_fetched += batch.rows;
-                self.happened.bytes_fetched += batch.bytes;
+                self.happened.rows_fetched = self.happened.rows_fetched.saturating_add(batch.rows);
+                self.happened.bytes_fetched = self.happened.bytes_fetched.saturating_add(batch.bytes);
             }
             Event::PartChecksums(part) => {
                 self.sums.entry((part.slice.0, part.file.0)).or_default().extend(&part.sums);
@@ -269,8 +269,8 @@ impl RunJournal {
                 let (outcome, code, message) = (finished.outcome, finished.code.clone(), finished.message.clone());
                 self.outcome = Some(Finished { outcome, code, message });
                 self.append_p99_us = finished.append_p99_us;
-                self.time_ms += finished.journal_time_ms;
-                self.current_us = self.current_us.max(finished.duration_ms * 1000);
+                self.time_ms = self.time_ms.saturating_add(finished.journal_time_ms);
+                self.current_us = self.current_us.max(finished.duration_ms.saturating_mul(1000));
             }
             Event::RunAbandoned(_)
             | Event::RelationResolved(_)

@@ -160,7 +160,7 @@ impl SliceState {
 
     /// Rows of the sealed files.
     pub fn rows(&self) -> u64 {
-        self.parts.values().map(|part| part.facts.rows).sum()
+        self.parts.values().map(|part| part.facts.rows).fold(0, u64::saturating_add)
     }
 
     /// Rows of the slice as the server counted them, once its last file is sealed.
@@ -245,7 +245,7 @@ impl RunState {
     }
 
     pub fn rows(&self) -> u64 {
-        self.slices.iter().map(SliceState::rows).sum()
+        self.slices.iter().map(SliceState::rows).fold(0, u64::saturating_add)
     }
 
     /// Whether something was read that counts. A slice may be complete without a part: it had no rows, as of its snapshot.
@@ -449,7 +449,7 @@ impl RunState {
                 slice.require_running(facts.attempt)?;
                 require(facts.file.0 as usize == slice.parts.len(), || "files are numbered 0, 1, 2, …".into())?;
                 require(slice.announced_rows().is_none(), || "a file after the last".into())?;
-                let rows = slice.rows() + facts.rows;
+                let rows = slice.rows().checked_add(facts.rows).ok_or("more rows than can be counted")?;
                 require(facts.slice_rows.is_none_or(|counted| counted == rows), || {
                     format!("the server counted {:?} rows, the files hold {rows}", facts.slice_rows)
                 })?;

@@ -186,7 +186,7 @@ impl RunSummary {
                 self.skip_reason.clone_from(&finished.skip_reason);
                 self.peak_rss_mb = self.peak_rss_mb.max(i64::from(finished.peak_rss_mb));
                 self.pg_temp_bytes_delta = match (self.pg_temp_bytes_delta, finished.pg_temp_bytes_delta) {
-                    (Some(earlier), Some(now)) => Some(earlier + now),
+                    (Some(earlier), Some(now)) => Some(earlier.saturating_add(now)),
                     (earlier, now) => now.or(earlier),
                 };
             }
@@ -227,8 +227,8 @@ impl RunSummary {
             snapshot: sealed.facts.snapshot.0,
             status: "committed".to_owned(),
         };
-        self.total_rows += part.rows as i64;
-        self.bytes_written += part.size_bytes;
+        self.total_rows = self.total_rows.saturating_add(signed(part.rows));
+        self.bytes_written = self.bytes_written.saturating_add(part.size_bytes);
         self.files_committed += 1;
         self.files_produced += 1;
         self.manifest_parts.push(part);
@@ -237,8 +237,8 @@ impl RunSummary {
     fn withdraw(&mut self, path: &str) {
         if let Some(at) = self.manifest_parts.iter().position(|part| part.path == path) {
             let part = self.manifest_parts.remove(at);
-            self.total_rows -= part.rows as i64;
-            self.bytes_written -= part.size_bytes;
+            self.total_rows = self.total_rows.saturating_sub(signed(part.rows));
+            self.bytes_written = self.bytes_written.saturating_sub(part.size_bytes);
             self.files_committed -= 1;
             self.files_produced -= 1;
         }
@@ -249,8 +249,8 @@ impl RunSummary {
     /// # Errors
     /// The first invariant that is violated, and by how much.
     pub fn check_post_run_invariants(&self) -> Result<(), String> {
-        let parts_rows: i64 = self.manifest_parts.iter().map(|part| part.rows as i64).sum();
-        let parts_bytes: u64 = self.manifest_parts.iter().map(|part| part.size_bytes).sum();
+        let parts_rows: i128 = self.manifest_parts.iter().map(|part| i128::from(part.rows)).sum();
+        let parts_bytes: i128 = self.manifest_parts.iter().map(|part| i128::from(part.size_bytes)).sum();
         let parts = self.manifest_parts.len();
         let resumed = self.journal.invocations() > 1;
         let bounded = |name: &str, counted: i128, listed: i128| {
@@ -263,14 +263,14 @@ impl RunSummary {
                 Err(format!("{name} is {counted}, must be {relation} {listed} (the parts): off by {off}"))
             }
         };
-        bounded("total_rows", i128::from(self.total_rows), i128::from(parts_rows))?;
-        bounded("bytes_written", i128::from(self.bytes_written), i128::from(parts_bytes))?;
+        bounded("total_rows", i128::from(self.total_rows), parts_rows)?;
+        bounded("bytes_written", i128::from(self.bytes_written), parts_bytes)?;
         bounded("files_committed", self.files_committed as i128, parts as i128)?;
         bounded("files_produced", self.files_produced as i128, parts as i128)?;
         let mut paths: Vec<&str> = self.manifest_parts.iter().map(|part| part.path.as_str()).collect();
         paths.sort_unstable();
-        if let Some(twice) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
-            return Err(format!("manifest_parts lists {} twice", twice[0]));
+        if let Some([twice, _]) = paths.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("manifest_parts lists {twice} twice"));
         }
         let consistent = [
             ("a known status", matches!(self.status.as_str(), "success" | "failed" | "skipped" | "interrupted")),
@@ -293,4 +293,9 @@ impl RunSummary {
             None => Ok(()),
         }
     }
+}
+
+/// A count that no table reaches stays a count.
+fn signed(rows: u64) -> i64 {
+    i64::try_from(rows).unwrap_or(i64::MAX)
 }

@@ -43,7 +43,7 @@ impl Database {
 
     /// Runs statements, stopping at the first error.
     pub fn execute(&self, sql: &str) {
-        self.feed(&self.url(), sql);
+        feed(&self.url(), sql);
     }
 
     /// The rows of one statement, columns separated by `|`.
@@ -90,20 +90,6 @@ impl Database {
         Session { child, stdin: Some(stdin), stdout }
     }
 
-    fn feed(&self, url: &str, sql: &str) {
-        let mut child = psql(url)
-            .args(["-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("psql can be started");
-        // psql may stop reading at an error; its exit code says so.
-        let _ = child.stdin.take().expect("it is piped").write_all(sql.as_bytes());
-        let output = child.wait_with_output().expect("psql can be waited for");
-        checked(&output, sql);
-    }
-
     fn maintenance(&self, sql: &str) {
         let output = psql(&self.server.url("postgres")).args(["-c", sql]).output().expect("psql can be started");
         checked(&output, sql);
@@ -122,6 +108,20 @@ fn psql(url: &str) -> Command {
     let mut command = Command::new(bin_dir().join("psql"));
     command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", url]).env("PGOPTIONS", OPTIONS).stdin(Stdio::null());
     command
+}
+
+fn feed(url: &str, sql: &str) {
+    let mut child = psql(url)
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("psql can be started");
+    // psql may stop reading at an error; its exit code says so.
+    let _ = child.stdin.take().expect("it is piped").write_all(sql.as_bytes());
+    let output = child.wait_with_output().expect("psql can be waited for");
+    checked(&output, sql);
 }
 
 fn checked(output: &std::process::Output, sql: &str) {

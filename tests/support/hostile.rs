@@ -3,24 +3,82 @@
 //! The fuzz targets and the test that replays their corpora call the same functions.
 #![allow(dead_code)]
 
+use rivet::config::{self, LoadOptions};
 use rivet::journal::{envelope, wire};
 use rivet::manifest::{pointer, read};
+use rivet::run::event::{Event, Recorded};
+use rivet::run::ids::{ChainHash, EventSeq, RunOrdinal};
 use rivet::run::schema::ColumnType;
+use rivet::run::{RunState, RunSummary, next};
 use rivet::source::postgres::types::{Mapping, Wire};
 use rivet::source::postgres::{DecodeColumn, Decoder};
+use std::path::Path;
+
+/// Of payloads. Those that there are not yet are refused.
+const VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
 
 /// A value of the journal's log: envelope, then payload. What can be decoded must encode to the same event again.
 pub fn envelope(bytes: &[u8]) {
     if let Ok(opened) = envelope::open(bytes)
         && let Ok(event) = wire::decode(opened.header.kind, opened.header.version, opened.payload)
     {
-        let again = wire::encode(&event).unwrap_or_else(|_| panic!("{event:?} was read and does not fit any more"));
-        let decoded = wire::decode(again.kind, again.version, &again.bytes);
-        assert!(decoded.is_ok_and(|decoded| decoded == event), "{event:?} changes when it is written again");
+        assert_survives(&event);
     }
-    // Payloads are reached more easily without a checksum in the way.
-    if let Some((kind, payload)) = bytes.split_first() {
-        let _ = wire::decode(u16::from(*kind), 1, payload);
+}
+
+/// A payload without the checksum in the way: its kind, then its bytes.
+pub fn payload(bytes: &[u8]) {
+    let Some((kind, payload)) = bytes.split_first() else { return };
+    for version in VERSIONS {
+        if let Ok(event) = wire::decode(u16::from(*kind), version, payload) {
+            assert_survives(&event);
+        }
+    }
+}
+
+fn assert_survives(event: &Event) {
+    let again = wire::encode(event).unwrap_or_else(|_| panic!("{event:?} was read and does not fit any more"));
+    let decoded = wire::decode(again.kind, again.version, &again.bytes);
+    assert!(decoded.is_ok_and(|decoded| decoded == *event), "{event:?} changes when it is written again");
+}
+
+/// A run's events in any order and with any values, folded. A frame is the kind, the payload's length in two bytes, the
+/// monotonic clock in eight, and the payload; what is no event is left out.
+pub fn fold(mut bytes: &[u8]) {
+    let (mut state, mut summary, mut seq) = (RunState::default(), RunSummary::default(), EventSeq(0));
+    while let Some(([kind, a, b, clock @ ..], rest)) = bytes.split_first_chunk::<11>() {
+        let length = usize::from(u16::from_le_bytes([*a, *b])).min(rest.len());
+        let (payload, behind) = rest.split_at(length);
+        bytes = behind;
+        let Some(event) =
+            VERSIONS.into_iter().find_map(|version| wire::decode(u16::from(*kind), version, payload).ok())
+        else {
+            continue;
+        };
+        seq = seq.next();
+        let mono_us = u64::from_le_bytes(*clock);
+        let wall_ms = mono_us.cast_signed();
+        let hash = ChainHash::GENESIS;
+        let recorded = Recorded { run: RunOrdinal(1), seq, wall_ms, mono_us, hash, event };
+        let before = state.clone();
+        if state.apply(&recorded).is_err() {
+            assert_eq!(state, before, "a refused {} changed the state", recorded.event.name());
+        }
+        let _ = next(&state);
+        summary.apply(&recorded);
+    }
+    let _ = summary.check_post_run_invariants();
+    serde_json::to_value(&summary).expect("a summary can be written as JSON");
+}
+
+/// `rivet.yaml`, in an environment in which every variable is set.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let path = Path::new("/nowhere/rivet.yaml");
+    let env = |name: &str| Some(format!("value of {name}"));
+    match config::read(path, text, &LoadOptions::default(), &env) {
+        Ok(config) => assert!(!config.exports.is_empty(), "a configuration without an export was accepted"),
+        Err(error) => assert!(error.what().contains("rivet.yaml"), "{error} does not say where"),
     }
 }
 

@@ -3,6 +3,9 @@
 //! * [`database::Database`]: a fresh database in a cluster that lives as long as the test run.
 //! * [`cluster::OwnCluster`]: a cluster of a test's own, to restart and to kill.
 //! * [`rivet::Scratch`] and [`rivet::Rivet`]: a directory with a `rivet.yaml`, and the binary run in it.
+//! * [`contract`]: names that others rely on.
+//! * [`converge`] and [`matrix`]: what a run that was stopped has to end in, and many such runs side by side.
+//! * [`probe`]: where such runs are stopped.
 //! * [`proxy::Proxy`]: a network that breaks.
 //! * [`oracle`]: the server's own rows against what DuckDB and pyarrow read in the files.
 //!
@@ -12,8 +15,12 @@
 #![allow(dead_code)]
 
 pub mod cluster;
+pub mod contract;
+pub mod converge;
 pub mod database;
 pub mod files;
+pub mod matrix;
 pub mod oracle;
+pub mod probe;
 pub mod proxy;
 pub mod rivet;

@@ -45,6 +45,21 @@ impl Scratch {
         self.dir.path()
     }
 
+    /// A copy of everything in the directory, to be put back under the same path: journals and manifests name absolute
+    /// paths, so that a copy elsewhere would be another run's.
+    pub fn keep(&self) -> Kept {
+        let dir = tempfile::tempdir_in(self.path().parent().expect("a scratch directory lies in a directory"));
+        let kept = Kept { dir: dir.expect("a temporary directory can be made") };
+        copy_tree(self.path(), kept.dir.path());
+        kept
+    }
+
+    /// Replaces everything in the directory with what was kept.
+    pub fn put_back(&self, kept: &Kept) {
+        std::fs::remove_dir_all(self.path()).expect("a scratch directory can be emptied");
+        copy_tree(kept.dir.path(), self.path());
+    }
+
     pub fn write_config(&self, yaml: &str) {
         self.write("rivet.yaml", yaml.as_bytes());
     }
@@ -77,6 +92,23 @@ impl Scratch {
 
     pub fn resume_ok(&self, run_id: &str) -> Value {
         self.rivet(&["resume", run_id, "-c", "rivet.yaml", "--json"]).expect_exit(0).summary()
+    }
+}
+
+/// The content of a scratch directory at some time.
+pub struct Kept {
+    dir: tempfile::TempDir,
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap_or_else(|e| panic!("{}: {e}", to.display()));
+    for entry in std::fs::read_dir(from).unwrap_or_else(|e| panic!("{}: {e}", from.display())) {
+        let entry = entry.unwrap_or_else(|e| panic!("{}: {e}", from.display()));
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            true => copy_tree(&from, &to),
+            false => drop(std::fs::copy(&from, &to).unwrap_or_else(|e| panic!("{}: {e}", from.display()))),
+        }
     }
 }
 

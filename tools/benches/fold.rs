@@ -9,7 +9,7 @@ use rivet::run::{Command, RunState, RunSummary, decide};
 use std::time::Instant;
 
 fn main() {
-    let wanted = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(1_000_000);
+    let wanted = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(1_000_000);
     let events = events(wanted);
     let began = Instant::now();
     let state = RunState::fold(&events).expect("the events were decided, so they can be folded");

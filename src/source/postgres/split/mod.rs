@@ -141,22 +141,14 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
     Ok(planned)
 }
 
-/// What [`plan`] does first, for a snapshot in which a plan that was made earlier is carried on: locks what will be read
-/// until the transaction ends, and checks that nothing was truncated or rewritten since the snapshot was taken.
-///
-/// # Errors
-/// `SourceSnapshotLost` when something was, and whatever the server says.
-pub async fn hold(client: &Client, described: &Described) -> Result<()> {
-    held(client, described).await.map(drop)
-}
-
-/// [`hold`], and the proof that the plan's ranges still rise: a collation that changed since orders the same values
+/// Makes a snapshot ready for a plan that was made in an earlier one. Locks what will be read until the transaction ends,
+/// as [`plan`] does, and proves that the plan's ranges still rise: a collation that changed since orders the same values
 /// differently, and ranges that were disjoint overlap.
 ///
 /// # Errors
-/// As [`hold`] and [`plan`].
+/// `SourceSnapshotLost` when something was truncated or rewritten since the snapshot was taken, and as [`plan`].
 pub async fn carry_on(client: &Client, described: &Described, split: &Split, slices: &[SlicePlan]) -> Result<()> {
-    hold(client, described).await?;
+    held(client, described).await?;
     match split {
         Split::Key { columns, .. } => assert_rising(client, described, columns, slices).await,
         Split::Whole | Split::Pages { .. } => Ok(()),
