@@ -18,6 +18,7 @@ use crate::run::plan::SlicePlan;
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
+use crate::source::postgres::hold::Hold;
 use crate::source::postgres::session::{Session, SessionSettings};
 use crate::source::postgres::{identity, snapshot, split};
 use std::path::Path;
@@ -133,6 +134,8 @@ struct SnapshotHolder {
     session: Arc<Session>,
     temp_bytes: Option<i64>,
     described: Option<Described>,
+    /// What its transaction has locked.
+    hold: Hold,
 }
 
 /// Works on the run until it is closed, and records how the work ended.
@@ -266,7 +269,7 @@ fn perform(
         Step::ChooseSplit => {
             // Before the first row is read, so that a destination that refuses costs the server nothing.
             ready(destination, ledger)?;
-            choose_split(context, ledger, holder.as_ref())?;
+            choose_split(context, ledger, holder.as_mut())?;
         }
         Step::Read { .. } => {
             let prefix = ready(destination, ledger)?.clone();
@@ -356,7 +359,7 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
     let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
     let opened = Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby });
     record_aloud(context, ledger, [opened])?;
-    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None })
+    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None, hold: Hold::default() })
 }
 
 /// Records, and tells of the warnings that came of it.
@@ -396,14 +399,14 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         let state = ledger.state();
         if let Some(split) = &state.split {
             let slices: Vec<SlicePlan> = state.slices.iter().map(|slice| slice.plan.clone()).collect();
-            context.ask_server(split::carry_on(holder.session.client(), &described, split, &slices))?;
+            holder.hold = context.ask_server(split::carry_on(holder.session.client(), &described, split, &slices))?;
         }
     }
     holder.described = Some(described);
     Ok(())
 }
 
-fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&SnapshotHolder>) -> Result<()> {
+fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
     let holder = holder.ok_or_else(no_session)?;
     let described = holder.described.as_ref().ok_or_else(no_session)?;
     let chunks = &context.export.chunks;
@@ -420,6 +423,7 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
     let limit = if tuning.statement_timeout.is_zero() { LONGEST_PLANNING } else { tuning.statement_timeout };
     let planning = split::plan(holder.session.client(), described, &request);
     let planned = context.ask(in_time(limit.max(tuning.stall_timeout), planning))?;
+    holder.hold = planned.hold;
     ledger.record(Command::ChooseSplit {
         split: planned.split,
         slices: planned.slices,
@@ -466,6 +470,7 @@ fn read(
         described,
         schema: &schema,
         split: &split,
+        hold: &at.hold,
         destination: prefix,
         snapshot: opened.snapshot,
         snapshot_id: opened.id,

@@ -17,6 +17,7 @@ use crate::run::plan::{SlicePlan, Split};
 use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
 use crate::source::postgres::catalog::Described;
+use crate::source::postgres::hold::Hold;
 use crate::source::postgres::session::{Session, SessionSettings};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -31,6 +32,7 @@ pub struct Reading<'a> {
     pub described: &'a Described,
     pub schema: &'a Schema,
     pub split: &'a Split,
+    pub hold: &'a Hold,
     pub destination: &'a LocalPrefix,
     pub snapshot: SnapshotNo,
     /// The server's name of the snapshot.

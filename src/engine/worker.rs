@@ -108,7 +108,8 @@ fn read_slice(
     let started = Instant::now();
     let (slice, attempt) = (assignment.plan.slice, assignment.attempt);
     let place = |error: Error| error.at(format_args!("slice {slice}"));
-    let statement = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
+    let copy = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
+    let statement = format!("{copy}; {}", reading.hold.question());
     let settings = slice_settings(reading);
     if !settings.is_empty() {
         let pinned = async { session.client().batch_execute(&settings).await.map_err(fault::from_driver) };
@@ -129,8 +130,11 @@ fn read_slice(
             }
         }
     }
-    let bytes = stream.bytes();
+    let (bytes, others) = (stream.bytes(), stream.answer());
     let counted = stream.finish(&decoder).map_err(place)?;
+    if let Some(others) = others {
+        refuse_arrivals(reading, &others).map_err(place)?;
+    }
     if decoder.rows() > 0 {
         files.write(&decoder.take_batch().map_err(place)?, bytes)?;
     }
@@ -153,6 +157,14 @@ fn slice_settings(reading: &Reading<'_>) -> String {
     }
     settings.retain(|setting| !setting.is_empty());
     settings.join("; ")
+}
+
+/// Before the slice's last file: a slice that has read a table which its snapshot does not know never counts.
+fn refuse_arrivals(reading: &Reading<'_>, others: &str) -> Result<()> {
+    unless_stopped(reading, async {
+        let outside = Session::connect(reading.source, &reading.settings).await?;
+        super::export::in_time(reading.settings.stall_timeout, reading.hold.refuse_arrivals(&outside, others)).await
+    })
 }
 
 fn decode_columns(reading: &Reading<'_>) -> Vec<DecodeColumn> {

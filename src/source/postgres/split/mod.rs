@@ -17,12 +17,13 @@ mod histogram;
 mod sample;
 
 use super::catalog::{Described, Index, Relation, RelationKind, SourceColumn, failed};
+use super::hold::{Held, Hold, held};
 use super::sql::ident;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::ids::SliceNo;
 use crate::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// [`Split::Key`] evidence: the server's own statistics of the leading column.
 pub const EVIDENCE_HISTOGRAM: &str = "histogram";
@@ -74,6 +75,8 @@ pub struct PlannedSplit {
     pub estimated_rows: u64,
     /// Why this split, in a sentence.
     pub reason: String,
+    /// What was locked for it.
+    pub hold: Hold,
 }
 
 /// A point of the key that could become a boundary.
@@ -107,21 +110,13 @@ impl Points {
     }
 }
 
-/// What holding the relation told about it.
-struct Held {
-    rows: u64,
-    server_version: u32,
-    /// The query's own plan cuts rows off or draws them by lot.
-    unstable: bool,
-}
-
 /// Plans the slices of a run. To be called in the transaction that holds the run's snapshot: it also takes the lock that
 /// keeps TRUNCATE and rewriting DDL away, which other transactions would see in spite of the snapshot, until that
 /// transaction ends.
 ///
 /// # Errors
-/// `SourceSnapshotLost` when the table was truncated or rewritten between the snapshot and now, `ConfigInvalid` for a
-/// `chunk_column` that cannot be one, and whatever the server says. The transaction may be aborted then.
+/// `SourceSnapshotLost` when a table was truncated, rewritten or attached between the snapshot and now, `ConfigInvalid`
+/// for a `chunk_column` that cannot be one, and whatever the server says. The transaction may be aborted then.
 pub async fn plan(client: &Client, described: &Described, request: &SplitRequest) -> Result<PlannedSplit> {
     let held = held(client, described).await?;
     let column = request.column.as_deref().map(|name| chunk_column(described, name)).transpose()?;
@@ -142,12 +137,12 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
 }
 
 /// What [`plan`] does first, for a snapshot in which a plan that was made earlier is carried on: locks what will be read
-/// until the transaction ends, and checks that nothing was truncated or rewritten since the snapshot was taken.
+/// until the transaction ends, and checks that nothing was truncated, rewritten or attached since the snapshot was taken.
 ///
 /// # Errors
 /// `SourceSnapshotLost` when something was, and whatever the server says.
-pub async fn hold(client: &Client, described: &Described) -> Result<()> {
-    held(client, described).await.map(drop)
+pub async fn hold(client: &Client, described: &Described) -> Result<Hold> {
+    held(client, described).await.map(|held| held.hold)
 }
 
 /// [`hold`], and the proof that the plan's ranges still rise: a collation that changed since orders the same values
@@ -155,62 +150,17 @@ pub async fn hold(client: &Client, described: &Described) -> Result<()> {
 ///
 /// # Errors
 /// As [`hold`] and [`plan`].
-pub async fn carry_on(client: &Client, described: &Described, split: &Split, slices: &[SlicePlan]) -> Result<()> {
-    hold(client, described).await?;
-    match split {
-        Split::Key { columns, .. } => assert_rising(client, described, columns, slices).await,
-        Split::Whole | Split::Pages { .. } => Ok(()),
+pub async fn carry_on(client: &Client, described: &Described, split: &Split, slices: &[SlicePlan]) -> Result<Hold> {
+    let hold = hold(client, described).await?;
+    if let Split::Key { columns, .. } = split {
+        assert_rising(client, described, columns, slices).await?;
     }
-}
-
-/// Locks what will be read until the transaction ends, and asks the planner how many rows it expects.
-///
-/// TRUNCATE and rewrites of a table are not bound by snapshots: a session that comes to the table afterwards finds it
-/// empty (PostgreSQL, chapter 13.6, Caveats). EXPLAIN locks everything below a table, a view or a query, and so keeps
-/// them out from here on. One that slipped in between the snapshot and the lock gave a table a new file, which the
-/// catalog as the snapshot sees it does not know.
-async fn held(client: &Client, described: &Described) -> Result<Held> {
-    let context = described.selection.label();
-    let sql = format!(
-        "EXPLAIN (FORMAT JSON) SELECT FROM {};
-         SELECT current_setting('server_version_num'),
-                (SELECT string_agg(DISTINCT c.oid::regclass::text, ', ')
-                 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
-                 WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-                   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-                   AND c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))",
-        described.from
-    );
-    let messages = client.simple_query(&sql).await.map_err(|error| failed(error, &context))?;
-    let rows: Vec<_> = messages
-        .iter()
-        .filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        })
-        .collect();
-    let odd =
-        || Error::new(ErrorKind::SourceProtocol, format!("{context}: the server's answer to EXPLAIN is incomplete"));
-    let [explained, checked] = rows[..] else { return Err(odd()) };
-    let (Some(explained), Some(version)) = (explained.get(0), checked.get(0)) else { return Err(odd()) };
-    if let Some(rewritten) = checked.get(1) {
-        let what = format!("{context}: {rewritten} was truncated or rewritten after the snapshot was taken");
-        return Err(Error::new(ErrorKind::SourceSnapshotLost, what));
-    }
-    let plan: serde_json::Value = serde_json::from_str(explained).map_err(|error| odd().with_source(error))?;
-    let expected = plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_f64).ok_or_else(odd)?;
-    // An empty table that was never analysed is taken for ten pages of rows.
-    let empty = described.relation.as_ref().is_some_and(|relation| relation.has_pages() && relation.pages == 0);
-    Ok(Held {
-        rows: if empty { 0 } else { expected as u64 },
-        server_version: version.parse().map_err(|_| odd())?,
-        unstable: ["\"Limit\"", "\"Sample Scan\""].iter().any(|node| explained.contains(node)),
-    })
+    Ok(hold)
 }
 
 impl Relation {
     /// Whether the relation's rows lie in pages of this server, so that `pages` and `bytes` mean something.
-    fn has_pages(&self) -> bool {
+    pub(super) fn has_pages(&self) -> bool {
         self.heap || self.kind == RelationKind::Partitioned
     }
 
@@ -358,6 +308,7 @@ fn whole(held: &Held, why: &str) -> PlannedSplit {
         slices: vec![slice],
         estimated_rows: held.rows,
         reason: format!("one slice: {why}"),
+        hold: held.hold.clone(),
     }
 }
 
@@ -379,6 +330,7 @@ fn by_pages(relation: &Relation, held: &Held, wanted: usize, why: &str) -> Plann
         reason: format!("{} ranges of heap pages: {why}", slices.len()),
         slices,
         estimated_rows: held.rows,
+        hold: held.hold.clone(),
     }
 }
 
@@ -417,6 +369,7 @@ fn by_key(described: &Described, held: &Held, wanted: usize, found: Points, cuts
         split: Split::Key { columns: found.key, evidence: found.evidence.to_owned() },
         slices,
         estimated_rows: held.rows,
+        hold: held.hold.clone(),
     }
 }
 
