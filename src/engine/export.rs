@@ -75,7 +75,7 @@ impl<'a> ExportContext<'a> {
         tell(&self.notices, notice);
     }
 
-    /// Says what opening the journal found, where a person should know.
+    /// Says what opening the journal found, where no work on its run will note it.
     pub fn tell_of_recovery(&self, journal: &Journal) {
         if let Some(message) = journal.recovery().note() {
             let (export, code) = (self.export.name.clone(), "journal_recovered".to_owned());
@@ -151,7 +151,9 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
         location: ledger.state().planned.prefix.clone(),
     });
     let mut holder = None;
-    let worked = begin_invocation(ledger).and_then(|()| drive(context, ledger, &mut holder));
+    let worked = begin_invocation(ledger)
+        .and_then(|()| note_recovery(context, ledger))
+        .and_then(|()| drive(context, ledger, &mut holder));
     let temp_bytes = holder.take().and_then(|holder| release(context, holder));
     let ended = worked.and_then(|outcome| {
         let finish = finished(ledger, outcome, None, temp_bytes);
@@ -182,6 +184,14 @@ pub fn fail_after_panic(context: &ExportContext<'_>, ledger: &mut Ledger, error:
         let _ = ledger.record(finished(ledger, Outcome::Failed, Some(&error), None));
     }
     error
+}
+
+/// What opening the journal found, where a person should know: for the eyes, and for whoever reads the run's story later.
+fn note_recovery(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<()> {
+    match ledger.journal().recovery().note() {
+        Some(message) => context.warn(ledger, "journal_recovered", message),
+        None => Ok(()),
+    }
 }
 
 fn begin_invocation(ledger: &mut Ledger) -> Result<()> {
