@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind, Exit, Result, Retry};
 use crate::journal::{Holder, Journal};
 use crate::run::decide::{OpenedSnapshot, retry_pause_ms};
 use crate::run::event::{Outcome, RunFinished};
-use crate::run::plan::SlicePlan;
+use crate::run::plan::{SlicePlan, Split};
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
@@ -405,14 +405,32 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         context.warn(ledger, "row_security", message)?;
     }
     if ledger.state().is_planned {
-        // A plan that is carried on into this snapshot: what planning it would have locked is locked now.
-        let state = ledger.state();
-        if let Some(split) = &state.split {
-            let slices: Vec<SlicePlan> = state.slices.iter().map(|slice| slice.plan.clone()).collect();
-            holder.hold = context.ask_server(split::carry_on(holder.session.client(), &described, split, &slices))?;
-        }
+        carry_on(context, ledger, holder, &described)?;
     }
     holder.described = Some(described);
+    Ok(())
+}
+
+/// A plan that was made in an earlier snapshot: it still has to mean the same, and what planning it would have locked is
+/// locked now. In another order of its key it means something else, and is given up with what was read by it.
+fn carry_on(
+    context: &ExportContext<'_>,
+    ledger: &mut Ledger,
+    holder: &mut SnapshotHolder,
+    described: &Described,
+) -> Result<()> {
+    let Some(split) = ledger.state().split.clone() else { return Ok(()) };
+    let client = holder.session.client();
+    if let (Split::Key { columns, .. }, false) = (&split, ledger.state().ordering.is_empty()) {
+        let version = holder.session.server_version();
+        let now = context.ask_server(split::ordering(client, described, columns, version))?;
+        record_aloud(context, ledger, [Command::ConfirmOrdering(now)])?;
+        if !ledger.state().is_planned {
+            return Ok(());
+        }
+    }
+    let slices: Vec<SlicePlan> = ledger.state().slices.iter().map(|slice| slice.plan.clone()).collect();
+    holder.hold = context.ask_server(split::carry_on(client, described, &split, &slices))?;
     Ok(())
 }
 
@@ -436,6 +454,7 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
     holder.hold = planned.hold;
     ledger.record(Command::ChooseSplit {
         split: planned.split,
+        ordering: planned.ordering,
         slices: planned.slices,
         estimated_rows: planned.estimated_rows,
         reason: planned.reason,

@@ -14,14 +14,17 @@
 
 pub mod choose;
 mod histogram;
+mod ordering;
 mod sample;
+
+pub use ordering::ordering;
 
 use super::catalog::{Described, Index, Relation, RelationKind, SourceColumn, failed};
 use super::hold::{Held, Hold, held};
 use super::sql::ident;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::ids::SliceNo;
-use crate::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use crate::run::plan::{Bounds, KeyColumn, KeyOrdering, SlicePlan, Split};
 use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
 
@@ -70,6 +73,8 @@ pub struct SplitRequest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedSplit {
     pub split: Split,
+    /// Of the split's key columns, those with a collation.
+    pub ordering: Vec<KeyOrdering>,
     /// Ranges in the key's order, then the rows with a NULL in it.
     pub slices: Vec<SlicePlan>,
     pub estimated_rows: u64,
@@ -121,7 +126,7 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
     let held = held(client, described).await?;
     let column = request.column.as_deref().map(|name| chunk_column(described, name)).transpose()?;
     let wanted = wanted(described, request, &held);
-    let planned = if wanted <= 1 {
+    let mut planned = if wanted <= 1 {
         whole(&held, "it is small enough for one slice")
     } else {
         match &described.relation {
@@ -132,6 +137,7 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
     assert_covered(described, &planned)?;
     if let Split::Key { columns, .. } = &planned.split {
         assert_rising(client, described, columns, &planned.slices).await?;
+        planned.ordering = ordering(client, described, columns, held.server_version).await?;
     }
     Ok(planned)
 }
@@ -145,8 +151,8 @@ pub async fn hold(client: &Client, described: &Described) -> Result<Hold> {
     held(client, described).await.map(|held| held.hold)
 }
 
-/// [`hold`], and the proof that the plan's ranges still rise: a collation that changed since orders the same values
-/// differently, and ranges that were disjoint overlap.
+/// [`hold`], and the proof that the plan's ranges still rise: in another order than the one they were chosen in, ranges
+/// that were disjoint overlap. Whether it is another the caller has learnt from [`ordering()`], where a server tells.
 ///
 /// # Errors
 /// As [`hold`] and [`plan`].
@@ -305,6 +311,7 @@ fn whole(held: &Held, why: &str) -> PlannedSplit {
     let slice = SlicePlan { slice: SliceNo(0), bounds: Bounds::Whole, estimated_rows: held.rows };
     PlannedSplit {
         split: Split::Whole,
+        ordering: Vec::new(),
         slices: vec![slice],
         estimated_rows: held.rows,
         reason: format!("one slice: {why}"),
@@ -327,6 +334,7 @@ fn by_pages(relation: &Relation, held: &Held, wanted: usize, why: &str) -> Plann
     let slices = numbered(slices, held.rows as f64);
     PlannedSplit {
         split: Split::Pages { pages },
+        ordering: Vec::new(),
         reason: format!("{} ranges of heap pages: {why}", slices.len()),
         slices,
         estimated_rows: held.rows,
@@ -367,6 +375,7 @@ fn by_key(described: &Described, held: &Held, wanted: usize, found: Points, cuts
     PlannedSplit {
         reason: format!("{} ranges of {}: {source}{slow}{few}", cuts.len() + 1, names.join(", ")),
         split: Split::Key { columns: found.key, evidence: found.evidence.to_owned() },
+        ordering: Vec::new(),
         slices,
         estimated_rows: held.rows,
         hold: held.hold.clone(),
