@@ -9,6 +9,7 @@ use crate::config::SourceConfig;
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::manifest::room::Room;
 use crate::run::Command;
 use crate::run::decide::Failure;
 use crate::run::event::PartFacts;
@@ -33,6 +34,7 @@ pub struct Reading<'a> {
     pub schema: &'a Schema,
     pub split: &'a Split,
     pub hold: &'a Hold,
+    pub room: Room,
     pub destination: &'a LocalPrefix,
     pub snapshot: SnapshotNo,
     /// The server's name of the snapshot.

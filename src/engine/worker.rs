@@ -10,6 +10,7 @@ use crate::encode::parquet::PartEncoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::event::PartFacts;
 use crate::run::ids::FileNo;
+use crate::run::part::ManifestPart;
 use crate::source::postgres::copy::CopyStream;
 use crate::source::postgres::decode::{DecodeColumn, Decoder};
 use crate::source::postgres::session::{Session, set_statement_timeout};
@@ -210,6 +211,14 @@ struct Files<'a> {
     reported_at: Instant,
     /// Bytes of the stream that are written.
     bytes: u64,
+    /// What they take in the manifest. Given back where the attempt comes to nothing.
+    claimed: u64,
+}
+
+impl Drop for Files<'_> {
+    fn drop(&mut self) {
+        self.reading.room.give_back(self.claimed);
+    }
 }
 
 /// How often a worker says how far it has come. Each time is an event.
@@ -232,6 +241,7 @@ impl<'a> Files<'a> {
             reported: (0, 0),
             reported_at: Instant::now(),
             bytes: 0,
+            claimed: 0,
         }
     }
 
@@ -289,7 +299,9 @@ impl<'a> Files<'a> {
         if self.open.is_none() && writes_empty {
             self.open = Some(self.create()?);
         }
-        self.close(Some(slice_rows))
+        let last_file = self.close(Some(slice_rows))?;
+        self.claimed = 0;
+        Ok(last_file)
     }
 
     /// Encoder's footer → sync → durable announcement → final name. The file's receipt is what is left to do.
@@ -315,6 +327,9 @@ impl<'a> Files<'a> {
             slice_rows,
         };
         let checksums = encoded.column_checksums;
+        let bounds = &self.assignment.plan.bounds;
+        let part = ManifestPart::of(&facts, &checksums, Some(self.reading.split), Some(bounds));
+        self.claimed += self.reading.room.claim(&part)?;
         self.await_durable(|acknowledge| Receipt::Sealed { facts, checksums, acknowledge })?;
         sealed.publish()?;
         self.next = file.next();

@@ -68,6 +68,8 @@ pub struct SplitRequest {
     pub target_bytes: u64,
     /// Rows that a slice should not exceed, where the configuration does not say how many slices it wants.
     pub most_rows: Option<u64>,
+    /// Slices that the run's manifest has room for.
+    pub most_slices: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,7 +127,8 @@ impl Points {
 pub async fn plan(client: &Client, described: &Described, request: &SplitRequest) -> Result<PlannedSplit> {
     let held = held(client, described).await?;
     let column = request.column.as_deref().map(|name| chunk_column(described, name)).transpose()?;
-    let wanted = wanted(described, request, &held);
+    let (wished, most) = (wanted(described, request, &held), request.most_slices.clamp(1, MOST_SLICES));
+    let wanted = usize::try_from(wished.clamp(1, most)).unwrap_or(1);
     let mut planned = if wanted <= 1 {
         whole(&held, "it is small enough for one slice")
     } else {
@@ -134,6 +137,11 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
             None => of_query(client, described, column, wanted, &held).await?,
         }
     };
+    if wished > most {
+        planned
+            .reason
+            .push_str(&format!("; {wished} were wanted, a run with so many columns has at most about {most}"));
+    }
     assert_covered(described, &planned)?;
     if let Split::Key { columns, .. } = &planned.split {
         assert_rising(client, described, columns, &planned.slices).await?;
@@ -176,13 +184,13 @@ impl Relation {
     }
 }
 
-/// How many slices to aim for.
-fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> usize {
+/// How many slices to aim for, were there no bound.
+fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> u64 {
     let parallel = request.parallel.max(1) as u64;
     let sized = described.relation.as_ref().filter(|relation| relation.has_pages());
     let by_rows = request.most_rows.map_or(1, |most| held.rows.div_ceil(most.max(1)));
     let asked = request.slices.map(u64::from).or_else(|| Some(held.rows.div_ceil(request.rows_per_slice?.max(1))));
-    let slices = match (asked, sized) {
+    match (asked, sized) {
         (_, Some(relation)) if relation.pages == 0 => 1,
         (Some(asked), _) => asked,
         (None, Some(relation)) if relation.bytes < SMALL_BYTES => by_rows,
@@ -194,8 +202,7 @@ fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> usize {
         }
         (None, None) if request.column.is_some() => 2 * parallel,
         (None, None) => 1,
-    };
-    usize::try_from(slices.clamp(1, MOST_SLICES)).unwrap_or(1)
+    }
 }
 
 async fn of_relation(
