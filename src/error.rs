@@ -152,6 +152,8 @@ error_kinds! {
     EmptyPlan = "RIVET_EMPTY_PLAN", Integrity, Never, "The plan of slices does not cover the table; keep the journal directory and report this.";
 
     ManifestInvalid = "RIVET_MANIFEST_INVALID", Integrity, Never, "The manifest was changed after it was written; export anew.";
+    /// One more part would make it larger than what readers take.
+    ManifestTooLarge = "RIVET_MANIFEST_TOO_LARGE", Usage, Never, "Raise `max_file_size` or lower `chunk_count`, so that there are fewer files; then start anew with `rivet run --fresh`.";
     ValidationFailed = "RIVET_VALIDATION_FAILED", Integrity, Never, "Do not use the files that are named; export anew with `rivet run --fresh`.";
     ReplayDiverged = "RIVET_REPLAY_DIVERGED", Integrity, Never, "Journal and output tell different stories; trust neither before you know why.";
 

@@ -3,7 +3,7 @@
 //! Compiled to nothing without the feature `failpoints`. With it, `RIVET_FAILPOINTS` holds a list of
 //! `name[@ordinal]=action`, separated by `;`: at the `ordinal`-th passage (1 = first, the default) of the point `name`,
 //! the action happens. Actions: `kill` (SIGKILL to the own process, no destructors, no flush), `error` (the point reports
-//! an injected I/O error), `panic`, `pause:MILLIS`.
+//! an injected I/O error), `panic`, `pause:MILLIS`. `limit:NUMBER` replaces the bound `name`, so that a test need not fill it.
 //!
 //! `RIVET_FAILPOINTS_TRACE=FILE` appends one line for each passage, which is how a kill matrix enumerates its points
 //! from a probe run instead of sampling them.
@@ -18,8 +18,15 @@ pub fn hit(_name: &str) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The bound `name`, which is `usual` unless a test has lowered it.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn limit(_name: &str, usual: u64) -> u64 {
+    usual
+}
+
 #[cfg(feature = "failpoints")]
-pub use armed::hit;
+pub use armed::{hit, limit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
@@ -33,6 +40,7 @@ mod armed {
         Error,
         Panic,
         Pause(std::time::Duration),
+        Limit(u64),
     }
 
     struct Armed {
@@ -67,11 +75,21 @@ mod armed {
                     ("pause", millis) => {
                         Action::Pause(std::time::Duration::from_millis(millis.parse().expect("pause:MILLIS")))
                     }
+                    ("limit", number) => Action::Limit(number.parse().expect("limit:NUMBER")),
                     (other, _) => panic!("no failpoint action is called {other:?}"),
                 };
                 (name.to_owned(), ordinal, action)
             })
             .collect()
+    }
+
+    /// The bound `name`, which is `usual` unless the test has replaced it.
+    pub fn limit(name: &str, usual: u64) -> u64 {
+        let replaced = armed().actions.iter().find_map(|(point, _, action)| match action {
+            Action::Limit(number) if point == name => Some(*number),
+            _ => None,
+        });
+        replaced.unwrap_or(usual)
     }
 
     /// Passes the point `name`.
@@ -95,7 +113,7 @@ mod armed {
         }
         let action = armed.actions.iter().find(|(n, at, _)| n == name && *at == passage).map(|(_, _, a)| a.clone());
         match action {
-            None => Ok(()),
+            None | Some(Action::Limit(_)) => Ok(()),
             Some(Action::Kill) => {
                 let me = rustix::process::getpid();
                 rustix::process::kill_process(me, rustix::process::Signal::KILL)?;

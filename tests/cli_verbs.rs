@@ -23,12 +23,17 @@ fn chunked(database: &Database) -> Scratch {
 
 /// An export that would take minutes, started, with rows in its journal.
 fn slow_run(scratch: &Scratch, arguments: &[&str]) -> (Running, String) {
-    let mut running = Rivet::new(scratch).spawn(&[&["run"], arguments].concat());
+    let running = Rivet::new(scratch).spawn(&[&["run"], arguments].concat());
+    until_it_reads(scratch, running, &[])
+}
+
+/// `place`: where `status` finds it.
+fn until_it_reads(scratch: &Scratch, mut running: Running, place: &[&str]) -> (Running, String) {
     let begun = Instant::now();
     loop {
         assert!(running.is_running(), "{}", running.wait());
         assert!(begun.elapsed() < Duration::from_secs(60), "the run does not come to read");
-        let status = scratch.rivet(&["status", "--json"]);
+        let status = scratch.rivet(&[&["status", "--json"], place].concat());
         if status.code() == Some(0)
             && let Some(run) = status.json()["live"][0].as_str()
             && status.summary()["journal"]["events"].as_u64() >= Some(8)
@@ -182,6 +187,86 @@ fn a_signal_stops_cleanly_prints_how_to_go_on_and_going_on_works() {
     assert_eq!((summary["status"].as_str(), summary["total_rows"].as_i64()), (Some("success"), Some(3000)));
     let again = scratch.rivet(&words).expect_exit(0).expect_in_stderr("nothing was changed");
     assert_eq!(again.summary(), summary);
+}
+
+#[test]
+fn the_printed_command_holds_what_was_typed_and_no_value_of_a_parameter() {
+    let database = orders(3000);
+    let scratch = slow(&database);
+    let text = std::fs::read_to_string(scratch.path().join("rivet.yaml")).unwrap();
+    let text = text.replace("table: public.orders", "query: SELECT * FROM orders WHERE note <> '${unwanted}'");
+    scratch.write("my shop.yaml", text.as_bytes());
+    std::fs::remove_file(scratch.path().join("rivet.yaml")).unwrap();
+    let secret = "S3cr3t-value";
+    let (param, place) = (format!("unwanted={secret}"), ["--state-dir", "states"]);
+    let typed = ["run", "-c", "my shop.yaml", "--param", &param, place[0], place[1]];
+    let command = |id: &str| format!("rivet resume {id} -c 'my shop.yaml' --param unwanted=… --state-dir states");
+    for json in [&[][..], &["--json"]] {
+        let running = Rivet::new(&scratch).spawn(&[&typed[..], &["--fresh"], json].concat());
+        let (running, id) = until_it_reads(&scratch, running, &place);
+        running.signal(rustix::process::Signal::INT);
+        let stopped = running.wait().expect_exit(130).expect_nowhere(secret);
+        let hint = match json {
+            [] => {
+                let next = stopped.stdout.lines().find_map(|line| line.trim().strip_prefix("next"));
+                assert_eq!(next.map(str::trim), Some(command(&id).as_str()), "{stopped}");
+                stopped.stderr.clone()
+            }
+            _ => serde_json::from_str::<Value>(&stopped.stderr).unwrap()["error"]["hint"].to_string(),
+        };
+        assert!(hint.contains(&command(&id)), "{stopped}");
+    }
+    // Filled in, it works.
+    let id = run_id(&scratch.rivet(&[&["status", "--json"][..], &place].concat()).summary());
+    scratch.write("my shop.yaml", text.replace("throttle_ms: 200", "throttle_ms: 0").as_bytes());
+    let words = ["resume", &id, "-c", "my shop.yaml", "--param", &param, place[0], place[1], "--json"];
+    let summary = scratch.rivet(&words).expect_exit(0).expect_nowhere(secret).summary();
+    assert_eq!(summary["total_rows"], 3000);
+    // So does the hint of an error that only --force goes beyond.
+    let part = summary["manifest_parts"][0]["path"].as_str().unwrap();
+    std::fs::remove_file(scratch.run_dir(&id).join(part)).unwrap();
+    let refused = scratch.rivet(&words).expect_error(5, "RIVET_DESTINATION_MISMATCH");
+    refused.expect_in_stderr(&format!("{} --force", command(&id)));
+}
+
+#[test]
+fn warnings_stand_beside_the_summaries_where_a_program_reads_them() {
+    let database = orders(100);
+    database.execute("ALTER TABLE orders ADD seen timestamp; UPDATE orders SET seen = 'infinity' WHERE id = 7");
+    let scratch = Scratch::with(
+        &database,
+        &[export("plain", "query: SELECT id FROM orders"), export("orders", "table: public.orders")],
+    );
+    let finished = scratch.rivet(&["run", "--json"]).expect_exit(0);
+    assert_eq!(finished.stderr, "", "{finished}");
+    let told = finished.json();
+    let id = run_id(&told["runs"][1]);
+    let [warning] = told["warnings"].as_array().unwrap().as_slice() else { panic!("one warning: {finished}") };
+    let fields: Vec<&String> = warning.as_object().unwrap().keys().collect();
+    assert_eq!(fields, ["code", "export", "message", "run_id"]);
+    assert_eq!((&warning["run_id"], &warning["export"]), (&Value::from(id.as_str()), &"orders".into()));
+    assert_eq!(warning["code"], "special_values");
+    assert!(warning["message"].as_str().unwrap().contains("\"seen\""), "{warning}");
+    for words in [&["resume", &id, "--json"][..], &["replay", "--run", &id, "--json"]] {
+        assert_eq!(scratch.rivet(words).expect_exit(0).json()["warnings"], told["warnings"], "{words:?}");
+    }
+    let quiet = scratch.rivet(&["run", "-e", "plain", "--json"]).expect_exit(0).json();
+    assert_eq!(quiet["warnings"], serde_json::json!([]));
+}
+
+#[test]
+fn what_a_journal_had_to_mend_after_a_kill_is_a_warning_of_the_run_that_goes_on() {
+    let database = orders(1000);
+    let scratch = chunked(&database);
+    // On disk, and not acknowledged.
+    let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "journal.synced@6=kill");
+    assert!(rivet.run(&["run", "-q"]).killed());
+    let id = run_id(&scratch.rivet(&["status", "--json"]).summary());
+    let told = scratch.rivet(&["resume", &id, "--json"]).expect_exit(0).json();
+    let codes: Vec<&str> =
+        told["warnings"].as_array().unwrap().iter().map(|warning| warning["code"].as_str().unwrap()).collect();
+    assert!(codes.contains(&"journal_recovered"), "{codes:?}");
+    assert_eq!(scratch.rivet(&["replay", "--json"]).expect_exit(0).json()["warnings"], told["warnings"]);
 }
 
 #[test]

@@ -12,11 +12,11 @@ use rivet::error::ErrorKind;
 use rivet::run::decide::{DriftPolicy, Failure, OpenedSnapshot};
 use rivet::run::event::*;
 use rivet::run::ids::*;
-use rivet::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use rivet::run::plan::{Bounds, KeyColumn, KeyOrdering, SlicePlan, Split};
 use rivet::run::schema::{Column, ColumnType, Schema};
 use rivet::run::state::{Life, SliceStatus};
 use rivet::run::{Command, RunState, RunSummary, Step, decide, next};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What the script does when the engine asks for the next effect.
 #[derive(Debug, Clone)]
@@ -30,6 +30,8 @@ enum Turn {
     },
     /// A signal.
     Interrupt,
+    /// The process dies, and with the server the library that orders the key is upgraded.
+    Upgrade,
     /// Somebody removes (0) or damages (1) a committed file, then the process dies.
     Damage(u8),
 }
@@ -40,6 +42,7 @@ fn turns() -> impl Strategy<Value = Turn> {
         1 => (0u8..3).prop_map(Turn::Fail),
         1 => any::<bool>().prop_map(|drop_buffered| Turn::Crash { drop_buffered }),
         1 => Just(Turn::Interrupt),
+        1 => Just(Turn::Upgrade),
         1 => (0u8..2).prop_map(Turn::Damage),
     ]
 }
@@ -53,6 +56,9 @@ struct World {
     /// How much of the log would survive a power cut.
     durable: usize,
     files: BTreeMap<String, Fingerprint>,
+    /// Version of what orders the key, and in which one each file was written.
+    library: u32,
+    written_under: BTreeMap<String, u32>,
     state: RunState,
     summary: RunSummary,
     mono: u64,
@@ -114,6 +120,11 @@ impl World {
         (split, slices.collect())
     }
 
+    fn ordering(&self) -> Vec<KeyOrdering> {
+        let (column, collation) = ("id".to_owned(), "pg_catalog.de-x-icu".to_owned());
+        vec![KeyOrdering { column, collation, version: Some(self.library.to_string()) }]
+    }
+
     /// One slice from start to completion; the turns decide whether it gets there. `false` = the process is gone.
     fn read(&mut self, slice: SliceNo, script: &mut impl Iterator<Item = Turn>) -> bool {
         self.record(Command::StartSlice { slice }).expect("a pending slice can start");
@@ -131,7 +142,7 @@ impl World {
             let share = rows / u64::from(files) + if file.0 == 0 { rows % u64::from(files) } else { 0 };
             self.record(Command::NoteBatch { slice, attempt, rows: share, bytes: share * 9 }).expect("running");
             let path = format!("part-{slice}-{file}.parquet");
-            let fingerprint = Fingerprint::of(format!("{slice} {file} {attempt}").as_bytes());
+            let fingerprint = Fingerprint::of(format!("{slice} {file} {attempt} {}", self.library).as_bytes());
             let slice_rows = (file.0 + 1 == files).then_some(rows);
             let facts = PartFacts {
                 slice,
@@ -151,6 +162,7 @@ impl World {
             if self.state.slice(slice).is_none_or(|slice| slice.status == SliceStatus::Pending) {
                 return true;
             }
+            self.written_under.insert(path.clone(), self.library);
             self.files.insert(path, fingerprint);
             if let Some(Turn::Crash { drop_buffered }) = script.next() {
                 self.reopen(drop_buffered);
@@ -191,6 +203,11 @@ impl World {
                         _ => drop(self.files.insert(path, Fingerprint(13))),
                     }
                 }
+                self.reopen(true);
+                false
+            }
+            Some(Turn::Upgrade) => {
+                self.library += 1;
                 self.reopen(true);
                 false
             }
@@ -283,11 +300,16 @@ impl World {
                 Step::ResolveSchema => {
                     let (schema, policy) = (World::schema(), DriftPolicy::Warn);
                     self.record(Command::ResolveSchema { schema, policy, previous: None }).expect("the same schema");
+                    if self.state.is_planned && !self.pages {
+                        self.record(Command::ConfirmOrdering(self.ordering())).expect("an order to compare");
+                    }
                 }
                 Step::ChooseSplit => {
                     let (split, slices) = self.plan();
+                    let ordering = if self.pages { vec![] } else { self.ordering() };
                     let reason = "the model says so".to_owned();
-                    self.record(Command::ChooseSplit { split, slices, estimated_rows: 30, reason }).expect("a plan");
+                    let chosen = Command::ChooseSplit { split, ordering, slices, estimated_rows: 30, reason };
+                    self.record(chosen).expect("a plan");
                 }
                 Step::Read { pending, running } => {
                     assert_eq!(running, 0, "the model reads one slice at a time");
@@ -339,7 +361,7 @@ proptest! {
         let files: u32 = slices.iter().map(|(_, files)| files).sum();
         let mut world = World {
             slices, pages, restart,
-            log: vec![], durable: 0, files: BTreeMap::new(),
+            log: vec![], durable: 0, files: BTreeMap::new(), library: 1, written_under: BTreeMap::new(),
             state: RunState::default(), summary: RunSummary::default(), mono: 0,
         };
         let mut script = script.into_iter();
@@ -366,6 +388,12 @@ proptest! {
             prop_assert!(snapshots.windows(2).all(|pair| pair[0] == pair[1]), "mixed in spite of the policy: {:?}", snapshots);
         }
 
+        if !pages {
+            let libraries: BTreeSet<u32> =
+                world.summary.manifest_parts.iter().map(|part| world.written_under[&part.path]).collect();
+            prop_assert!(libraries.len() <= 1, "slices in several orders of the key: {:?}", libraries);
+        }
+
         // The fold is the live state, twice.
         prop_assert_eq!(&RunState::fold(&world.log).unwrap(), &world.state);
         prop_assert_eq!(&RunSummary::from_events(&world.log), &world.summary);
@@ -385,7 +413,7 @@ proptest! {
     ) {
         let mut world = World {
             slices: vec![(3, 1), (4, 2)], pages: false, restart: false,
-            log: vec![], durable: 0, files: BTreeMap::new(),
+            log: vec![], durable: 0, files: BTreeMap::new(), library: 1, written_under: BTreeMap::new(),
             state: RunState::default(), summary: RunSummary::default(), mono: 0,
         };
         world.invoke(&mut std::iter::empty());
@@ -411,6 +439,43 @@ fn an_illegal_event_is_refused_with_its_phase_and_changes_nothing() {
 }
 
 #[test]
+fn a_plan_whose_order_is_another_is_given_up_and_one_whose_order_is_not_known_is_kept() {
+    let ordering = |collation: &str, version: Option<&str>| {
+        let (column, collation, version) = ("id".to_owned(), collation.to_owned(), version.map(str::to_owned));
+        vec![KeyOrdering { column, collation, version }]
+    };
+    let known = ordering("pg_catalog.de-x-icu", Some("153.14"));
+    let cases = [
+        (known.clone(), known.clone(), None),
+        (
+            known.clone(),
+            ordering("pg_catalog.de-x-icu", Some("153.120")),
+            Some("from pg_catalog.de-x-icu in version 153.14 to pg_catalog.de-x-icu in version 153.120"),
+        ),
+        (known.clone(), ordering("pg_catalog.C", None), Some("to pg_catalog.C;")),
+        (
+            ordering("default C", None),
+            ordering("default de", Some("2.36")),
+            Some("from default C to default de in version 2.36"),
+        ),
+        (known.clone(), vec![], Some("to nothing;")),
+        // A journal of the time before this was recorded.
+        (vec![], known, None),
+    ];
+    for (before, now, reason) in cases {
+        let mut state = RunState::default();
+        state.ordering.clone_from(&before);
+        let events = decide(&state, Command::ConfirmOrdering(now)).unwrap();
+        let given = events.iter().find_map(|event| match event {
+            Event::WorkRestarted(restarted) => Some(restarted.reason.as_str()),
+            _ => None,
+        });
+        assert_eq!(given.is_some(), reason.is_some(), "{before:?}: {events:?}");
+        assert!(given.unwrap_or_default().contains(reason.unwrap_or_default()), "{before:?}: {given:?}");
+    }
+}
+
+#[test]
 fn the_first_violated_invariant_is_named_with_its_size() {
     let mut world = World {
         slices: vec![(5, 1)],
@@ -419,6 +484,8 @@ fn the_first_violated_invariant_is_named_with_its_size() {
         log: vec![],
         durable: 0,
         files: BTreeMap::new(),
+        library: 1,
+        written_under: BTreeMap::new(),
         state: RunState::default(),
         summary: RunSummary::default(),
         mono: 0,

@@ -4,6 +4,7 @@ mod slices;
 mod support;
 
 use rivet::run::plan::{Bounds, Split};
+use rivet::source::postgres::split::SplitRequest;
 use slices::*;
 
 /// Creates `t (k <type>, x text)` from a SELECT of k, with a primary key over `k` unless told otherwise.
@@ -291,6 +292,22 @@ fn judged_first(judged: &Judged) -> u32 {
     match judged.planned.slices.last().unwrap().bounds {
         Bounds::Pages { first, .. } => first,
         _ => panic!("{:?}", judged.planned),
+    }
+}
+
+#[tokio::test]
+async fn a_plan_has_no_more_slices_than_its_manifest_has_room_for_and_says_so() {
+    let keyed = keyed("int", "SELECT i FROM generate_series(1, 30000) i", PRIMARY);
+    for (name, setup) in
+        [("room_key", keyed.as_str()), ("room_pages", "CREATE TABLE t AS SELECT i FROM generate_series(1, 30000) i")]
+    {
+        let client = prepared(name, setup).await;
+        let wide = judged(&client, &table(name, "t"), &slices(40)).await;
+        assert!(wide.rows.len() > 20 && !wide.planned.reason.contains("has at most"), "{}", wide.planned.reason);
+        let narrow = judged(&client, &table(name, "t"), &SplitRequest { most_slices: 5, ..slices(40) }).await;
+        assert!((2..=10).contains(&narrow.rows.len()), "{} slices", narrow.rows.len());
+        let said = "; 40 were wanted, a run with so many columns has at most about 5";
+        assert!(narrow.planned.reason.ends_with(said), "{}", narrow.planned.reason);
     }
 }
 

@@ -83,6 +83,78 @@ async fn a_table_truncated_or_rewritten_behind_the_snapshot_is_noticed_and_not_r
 }
 
 #[tokio::test]
+async fn tables_that_only_some_columns_need_are_held_too() {
+    let setup = "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 10) i;
+                 CREATE TABLE p (id int) PARTITION BY LIST (id); CREATE TABLE p1 PARTITION OF p DEFAULT;
+                 INSERT INTO p SELECT i FROM generate_series(1, 10) i;
+                 CREATE VIEW v AS SELECT t.id, s.id AS other FROM t LEFT JOIN (SELECT DISTINCT id FROM p) s USING (id)";
+    let writer = prepared("snap_join_removal", setup).await;
+    let holder = writer.session().await;
+    let described = described(&holder, &table("snap_join_removal", "v")).await;
+    snapshot::open(&holder).await.unwrap();
+    writer.batch_execute("TRUNCATE p1").await.unwrap();
+    let error = split::plan(&holder, &described, &slices(1)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SourceSnapshotLost, "{error}");
+}
+
+#[tokio::test]
+async fn a_partition_attached_between_the_snapshot_and_the_lock_is_noticed() {
+    let setup = "CREATE TABLE t (id int) PARTITION BY LIST (id); CREATE TABLE one PARTITION OF t FOR VALUES IN (1);
+                 CREATE TABLE two PARTITION OF t FOR VALUES IN (2) PARTITION BY LIST (id);
+                 CREATE TABLE late (LIKE t); INSERT INTO late VALUES (2); CREATE VIEW v AS SELECT * FROM t";
+    for selection in [table("attach_gap", "t"), table("attach_gap", "v")] {
+        let writer = prepared("attach_gap", setup).await;
+        let holder = writer.session().await;
+        let described = described(&holder, &selection).await;
+        snapshot::open(&holder).await.unwrap();
+        writer.batch_execute("ALTER TABLE two ATTACH PARTITION late FOR VALUES IN (2)").await.unwrap();
+        assert_eq!(count(&holder, "t").await, 1, "a snapshot does not keep it away");
+        let error = split::plan(&holder, &described, &slices(4)).await.unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (ErrorKind::SourceSnapshotLost, Retry::NewSnapshot), "{error}");
+        assert!(error.what().contains("late was attached"), "{error}");
+        snapshot::close(&holder).await.unwrap();
+        snapshot::open(&holder).await.unwrap();
+        split::plan(&holder, &described, &slices(4)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_a_session_has_read_beyond_what_is_held_is_known_by_its_locks() {
+    let setup = "CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE other (id int); CREATE TABLE child () INHERITS (t);
+                 CREATE TABLE late (LIKE t); CREATE TABLE p (id int) PARTITION BY LIST (id);
+                 CREATE TABLE one PARTITION OF p FOR VALUES IN (1); CREATE TABLE two (LIKE p)";
+    let writer = prepared("attach_locks", setup).await;
+    for (name, change, arrived) in [
+        ("t", "SELECT", None),
+        ("t", "CREATE INDEX ON t (id); CREATE INDEX ON child (id)", None),
+        ("t", "ALTER TABLE late INHERIT child", Some("late")),
+        ("p", "SELECT", None),
+        ("p", "ALTER TABLE p ATTACH PARTITION two FOR VALUES IN (2)", Some("two")),
+    ] {
+        let holder = writer.session().await;
+        let described = described(&holder, &table("attach_locks", name)).await;
+        snapshot::open(&holder).await.unwrap();
+        let hold = split::hold(&holder, &described).await.unwrap();
+        writer.batch_execute(change).await.unwrap();
+        // The holder reads too, where there is one slice.
+        count(&holder, name).await;
+        let answer = holder.simple_query(&hold.question()).await.unwrap();
+        let others = answer.iter().find_map(|message| match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => Some(row.get(0).map(str::to_owned)),
+            _ => None,
+        });
+        let expected = match arrived {
+            Some(table) => {
+                Some(writer.query_one(&format!("SELECT '{table}'::regclass::oid::text"), &[]).await.unwrap().get(0))
+            }
+            None => None,
+        };
+        assert_eq!(others, Some(expected), "{name} after {change}");
+        snapshot::close(&holder).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_planned_table_cannot_be_truncated_until_the_snapshot_is_closed() {
     let writer = prepared("snap_hold", "CREATE TABLE t AS SELECT i AS id FROM generate_series(1, 1000) i").await;
     let holder = writer.session().await;

@@ -72,7 +72,8 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     if args.json {
         let summaries: Vec<&RunSummary> = stories.iter().map(|story| &story.run.summary).collect();
         let replays: Vec<_> = stories.iter().map(Story::as_json).collect();
-        out.json(&json!({"runs": summaries, "replays": replays}))?;
+        let warnings = summary::warnings(&summaries);
+        out.json(&json!({"runs": summaries, "warnings": warnings, "replays": replays}))?;
     }
     let problems = stories.into_iter().filter_map(Story::problem).chain(unread).collect();
     Ok(conclude(out, problems, args.json))
@@ -122,7 +123,7 @@ impl Story<'_> {
         }
         let summary = &self.run.summary;
         let place = &args.from.place;
-        let resume = summary::resume_command(&summary.run_id, place.config.as_deref(), place.state_dir.as_deref());
+        let resume = summary::resume_command(&summary.run_id, place.config.as_deref(), &[], place.state_dir.as_deref());
         let moment = match args.until {
             Some(_) => Moment::Past,
             None => self.run.moment(),

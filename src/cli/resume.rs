@@ -4,7 +4,7 @@ use super::output::Out;
 use super::progress::Style;
 use super::state_dir::Place;
 use super::{run, summary};
-use crate::engine::{self, ExportReport};
+use crate::engine;
 use crate::error::{Error, ErrorKind, Exit, Result};
 use crate::journal::reader;
 use crate::run::event::Event;
@@ -57,10 +57,9 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     if report.was_complete {
         super::errors::tell("The run is complete; nothing was changed.\n");
     }
-    let resume =
-        |run_id: &str| summary::resume_command(run_id, args.place.config.as_deref(), args.place.state_dir.as_deref());
-    let reports: [ExportReport; 1] = [report];
-    run::show(out, &reports, args.json, &resume)
+    let (config, state_dir) = (args.place.config.as_deref(), args.place.state_dir.as_deref());
+    let resume = |run_id: &str| summary::resume_command(run_id, config, &args.params, state_dir);
+    run::show(out, vec![report], args.json, &resume)
 }
 
 /// The configuration file that the run was planned with, by its journal.

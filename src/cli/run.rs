@@ -85,8 +85,9 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let reports = watched(Style::choose(args.quiet, args.json), |runtime, notices, stop| {
         engine::run(runtime, &config, request, notices, stop)
     })?;
-    let resume = |run_id: &str| summary::resume_command(run_id, Some(&args.config), args.state_dir.as_deref());
-    show(out, &reports, args.json, &resume)
+    let resume =
+        |run_id: &str| summary::resume_command(run_id, Some(&args.config), &args.params, args.state_dir.as_deref());
+    show(out, reports, args.json, &resume)
 }
 
 /// `KEY=VALUE`, several. No message repeats what was given: a value may be a secret, and so may a value without a key.
@@ -125,24 +126,33 @@ pub fn watched<T>(style: Style, work: impl FnOnce(&Runtime, &Sender<Notice>, &St
     Ok(done)
 }
 
-/// Shows how exports ended, and returns the exit code of all of them together.
-pub fn show(out: &mut Out, reports: &[ExportReport], json: bool, resume: &dyn Fn(&str) -> String) -> Result<Exit> {
+/// Shows how exports ended, and returns the exit code of all of them together. `resume` writes the command that goes on
+/// with a run in this place.
+pub fn show(out: &mut Out, reports: Vec<ExportReport>, json: bool, resume: &dyn Fn(&str) -> String) -> Result<Exit> {
     let summaries: Vec<&RunSummary> = reports.iter().filter_map(|report| report.summary.as_ref()).collect();
     if json {
         summary::json(out, &summaries)?;
     }
-    for report in reports {
+    for report in &reports {
         if let (Some(summary), false) = (&report.summary, json) {
             out.write(&summary::text(summary, &resume(&summary.run_id)));
         }
     }
-    let (not_begun, begun): (Vec<&ExportReport>, Vec<&ExportReport>) =
-        reports.iter().partition(|report| was_not_begun(report));
-    let not_begun = interrupted_before(&not_begun);
-    let errors: Vec<&Error> = begun.into_iter().filter_map(|report| report.error.as_ref()).chain(&not_begun).collect();
     out.flush();
+    let (not_begun, begun): (Vec<ExportReport>, Vec<ExportReport>) = reports.into_iter().partition(was_not_begun);
+    let begun = begun.into_iter().filter_map(|report| with_command(report, resume));
+    let errors: Vec<Error> = begun.chain(interrupted_before(&not_begun)).collect();
     errors.iter().for_each(|error| errors::show(error, json));
-    Ok(summary::worst(&errors))
+    Ok(summary::worst(&errors.iter().collect::<Vec<_>>()))
+}
+
+/// A report's error. Where its hint names the command that goes on, that is completed: the engine does not know what was
+/// typed.
+fn with_command(report: ExportReport, resume: &dyn Fn(&str) -> String) -> Option<Error> {
+    let error = report.error?;
+    let Some(summary) = report.summary.filter(|summary| !summary.run_id.is_empty()) else { return Some(error) };
+    let hint = error.hint().replace(&format!("rivet resume {}", summary.run_id), &resume(&summary.run_id));
+    Some(error.with_hint(hint))
 }
 
 fn was_not_begun(report: &ExportReport) -> bool {
@@ -150,7 +160,7 @@ fn was_not_begun(report: &ExportReport) -> bool {
 }
 
 /// One error for all exports that a signal kept from beginning: there is nothing of them to resume.
-fn interrupted_before(reports: &[&ExportReport]) -> Option<Error> {
+fn interrupted_before(reports: &[ExportReport]) -> Option<Error> {
     let names: Vec<&str> = reports.iter().map(|report| report.export.as_str()).collect();
     let verb = if names.len() == 1 { "was" } else { "were" };
     let exports = figures::counted(names.len() as u64, "export");

@@ -50,7 +50,8 @@ fn show(args: &Args, out: &mut Out, runs: &[Run<'_>], problems: &[(&str, &Error)
     }
     for run in runs {
         let place = &args.from.place;
-        let resume = summary::resume_command(&run.summary.run_id, place.config.as_deref(), place.state_dir.as_deref());
+        let resume =
+            summary::resume_command(&run.summary.run_id, place.config.as_deref(), &[], place.state_dir.as_deref());
         out.write(&summary::text_of(&run.summary, run.moment(), &resume));
         if let Some(progress) = runs::progress(run) {
             out.line(&format!("  {:<12} {}", "fetched", progress.text()));

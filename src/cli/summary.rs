@@ -6,6 +6,7 @@ use crate::journal::Holder;
 use crate::run::RunSummary;
 use crate::run::plan::Split;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -16,10 +17,39 @@ const YELLOW: anstyle::Style = anstyle::AnsiColor::Yellow.on_default().bold();
 const BOLD: anstyle::Style = anstyle::Style::new().bold();
 const DIM: anstyle::Style = anstyle::Style::new().dimmed();
 
-/// `{"runs":[…]}`: what `run` and `resume` print with `--json`.
+/// `{"runs":[…],"warnings":[…]}`: what `run` and `resume` print with `--json`.
 #[derive(Debug, Serialize)]
 pub struct Runs<'a> {
     pub runs: Vec<&'a RunSummary>,
+    pub warnings: Vec<Warning<'a>>,
+}
+
+/// What a run's journal notes as degraded. Stands beside the summaries, whose fields are a contract.
+#[derive(Debug, Serialize)]
+pub struct Warning<'a> {
+    pub run_id: &'a str,
+    pub export: &'a str,
+    pub code: &'a str,
+    pub message: Cow<'a, str>,
+}
+
+/// The warnings of several runs, in the order of the runs and of their events.
+pub fn warnings<'a>(summaries: &[&'a RunSummary]) -> Vec<Warning<'a>> {
+    let of_run = |summary: &&'a RunSummary| {
+        let summary: &'a RunSummary = summary;
+        let warning = |code: &'a str, message: Cow<'a, str>| Warning {
+            run_id: &summary.run_id,
+            export: &summary.export_name,
+            code,
+            message,
+        };
+        let degraded = summary.journal.degraded();
+        let kept = degraded.warnings.iter().map(move |(code, message)| warning(code, message.into()));
+        let more = (degraded.more_warnings > 0)
+            .then(|| warning("more_warnings", figures::counted(degraded.more_warnings, "more warning").into()));
+        kept.chain(more).collect::<Vec<_>>()
+    };
+    summaries.iter().flat_map(of_run).collect()
 }
 
 /// The one schema of `--json`, on one line.
@@ -27,7 +57,7 @@ pub struct Runs<'a> {
 /// # Errors
 /// As [`super::output::Out::json`].
 pub fn json(out: &mut super::output::Out, summaries: &[&RunSummary]) -> Result<()> {
-    out.json(&Runs { runs: summaries.to_vec() })
+    out.json(&Runs { runs: summaries.to_vec(), warnings: warnings(summaries) })
 }
 
 /// The block for a run that this process worked on. `resume` is the command that goes on with it, shown where that
@@ -227,11 +257,16 @@ pub fn is_resumable(summary: &RunSummary) -> bool {
     }
 }
 
-/// `rivet resume RUN -c FILE`, with what is the default left out.
-pub fn resume_command(run_id: &str, config: Option<&Path>, state_dir: Option<&Path>) -> String {
+/// `rivet resume RUN -c FILE --param NAME=…`, with what is the default left out. The values of parameters are left out
+/// too: they may be secrets, and whoever gave them knows them.
+pub fn resume_command(run_id: &str, config: Option<&Path>, params: &[String], state_dir: Option<&Path>) -> String {
     let mut command = format!("rivet resume {}", shell_word(run_id));
     if let Some(config) = config.filter(|path| *path != Path::new(super::state_dir::CONFIG_FILE)) {
         command.push_str(&format!(" -c {}", shell_word(&config.display().to_string())));
+    }
+    for param in params {
+        let name = param.split_once('=').map_or("", |(name, _)| name);
+        command.push_str(&format!(" --param {}=…", shell_word(name)));
     }
     if let Some(dir) = state_dir {
         command.push_str(&format!(" --state-dir {}", shell_word(&dir.display().to_string())));

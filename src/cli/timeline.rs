@@ -101,6 +101,13 @@ pub fn details(event: &Event) -> String {
             let slices = figures::counted(u64::from(e.slices), "slice");
             format!("{slices}{}, about {} rows: {}", split(&e.split), figures::count(e.estimated_rows), e.reason)
         }
+        Event::SplitOrdering(e) => {
+            let column = |c: &crate::run::plan::KeyOrdering| {
+                let version = c.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
+                format!("{} by {}{version}", c.column, c.collation)
+            };
+            e.columns.iter().map(column).collect::<Vec<_>>().join("; ")
+        }
         Event::SlicesPlanned(e) => match e.slices.as_slice() {
             [] => "none".to_owned(),
             [one] => slice(one),

@@ -12,15 +12,19 @@ use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
 use crate::journal::{Holder, Journal};
+use crate::manifest::room::{self, Room};
 use crate::run::decide::{OpenedSnapshot, retry_pause_ms};
 use crate::run::event::{Outcome, RunFinished};
-use crate::run::plan::SlicePlan;
+use crate::run::plan::{SlicePlan, Split};
+use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
+use crate::source::postgres::hold::Hold;
 use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::{Session, SessionSettings};
 use crate::source::postgres::{snapshot, split};
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -75,7 +79,7 @@ impl<'a> ExportContext<'a> {
         tell(&self.notices, notice);
     }
 
-    /// Says what opening the journal found, where a person should know.
+    /// Says what opening the journal found, where no work on its run will note it.
     pub fn tell_of_recovery(&self, journal: &Journal) {
         if let Some(message) = journal.recovery().note() {
             let (export, code) = (self.export.name.clone(), "journal_recovered".to_owned());
@@ -136,6 +140,8 @@ struct SnapshotHolder {
     described: Option<Described>,
     /// Under which it was described.
     search_path: String,
+    /// What its transaction has locked.
+    hold: Hold,
 }
 
 /// Works on the run until it is closed, and records how the work ended.
@@ -151,7 +157,9 @@ pub fn work(context: &ExportContext<'_>, ledger: &mut Ledger, resumed: bool) -> 
         location: ledger.state().planned.prefix.clone(),
     });
     let mut holder = None;
-    let worked = begin_invocation(ledger).and_then(|()| drive(context, ledger, &mut holder));
+    let worked = begin_invocation(ledger)
+        .and_then(|()| note_recovery(context, ledger))
+        .and_then(|()| drive(context, ledger, &mut holder));
     let temp_bytes = holder.take().and_then(|holder| release(context, holder));
     let ended = worked.and_then(|outcome| {
         let finish = finished(ledger, outcome, None, temp_bytes);
@@ -182,6 +190,14 @@ pub fn fail_after_panic(context: &ExportContext<'_>, ledger: &mut Ledger, error:
         let _ = ledger.record(finished(ledger, Outcome::Failed, Some(&error), None));
     }
     error
+}
+
+/// What opening the journal found, where a person should know: for the eyes, and for whoever reads the run's story later.
+fn note_recovery(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<()> {
+    match ledger.journal().recovery().note() {
+        Some(message) => context.warn(ledger, "journal_recovered", message),
+        None => Ok(()),
+    }
 }
 
 fn begin_invocation(ledger: &mut Ledger) -> Result<()> {
@@ -269,7 +285,7 @@ fn perform(
         Step::ChooseSplit => {
             // Before the first row is read, so that a destination that refuses costs the server nothing.
             ready(destination, ledger)?;
-            choose_split(context, ledger, holder.as_ref())?;
+            choose_split(context, ledger, holder.as_mut())?;
         }
         Step::Read { .. } => {
             let prefix = ready(destination, ledger)?.clone();
@@ -359,7 +375,8 @@ fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<Sna
     let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
     let opened = Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby });
     record_aloud(context, ledger, [opened])?;
-    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described: None, search_path: String::new() })
+    let (described, search_path, hold) = (None, String::new(), Hold::default());
+    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described, search_path, hold })
 }
 
 /// Records, and tells of the warnings that came of it.
@@ -396,19 +413,37 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         context.warn(ledger, "row_security", message)?;
     }
     if ledger.state().is_planned {
-        // A plan that is carried on into this snapshot: what planning it would have locked is locked now.
-        let state = ledger.state();
-        if let Some(split) = &state.split {
-            let slices: Vec<SlicePlan> = state.slices.iter().map(|slice| slice.plan.clone()).collect();
-            context.ask_server(split::carry_on(holder.session.client(), &described, split, &slices))?;
-        }
+        carry_on(context, ledger, holder, &described)?;
     }
     holder.described = Some(described);
     holder.search_path = search_path;
     Ok(())
 }
 
-fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&SnapshotHolder>) -> Result<()> {
+/// A plan that was made in an earlier snapshot: it still has to mean the same, and what planning it would have locked is
+/// locked now. In another order of its key it means something else, and is given up with what was read by it.
+fn carry_on(
+    context: &ExportContext<'_>,
+    ledger: &mut Ledger,
+    holder: &mut SnapshotHolder,
+    described: &Described,
+) -> Result<()> {
+    let Some(split) = ledger.state().split.clone() else { return Ok(()) };
+    let client = holder.session.client();
+    if let (Split::Key { columns, .. }, false) = (&split, ledger.state().ordering.is_empty()) {
+        let version = holder.session.server_version();
+        let now = context.ask_server(split::ordering(client, described, columns, version))?;
+        record_aloud(context, ledger, [Command::ConfirmOrdering(now)])?;
+        if !ledger.state().is_planned {
+            return Ok(());
+        }
+    }
+    let slices: Vec<SlicePlan> = ledger.state().slices.iter().map(|slice| slice.plan.clone()).collect();
+    holder.hold = context.ask_server(split::carry_on(client, described, &split, &slices))?;
+    Ok(())
+}
+
+fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
     let holder = holder.ok_or_else(no_session)?;
     let described = holder.described.as_ref().ok_or_else(no_session)?;
     let chunks = &context.export.chunks;
@@ -419,14 +454,17 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
         column: chunks.column.clone(),
         target_bytes: SLICE_BYTES,
         most_rows: most_rows(&context.export.tuning),
+        most_slices: room::most_slices(&described.schema())?,
     };
     // A split of a query by a column may have to read it once: that is the statement's time, not a silence.
     let tuning = &context.export.tuning;
     let limit = if tuning.statement_timeout.is_zero() { LONGEST_PLANNING } else { tuning.statement_timeout };
     let planning = split::plan(holder.session.client(), described, &request);
     let planned = context.ask(in_time(limit.max(tuning.stall_timeout), planning))?;
+    holder.hold = planned.hold;
     ledger.record(Command::ChooseSplit {
         split: planned.split,
+        ordering: planned.ordering,
         slices: planned.slices,
         estimated_rows: planned.estimated_rows,
         reason: planned.reason,
@@ -471,6 +509,8 @@ fn read(
         search_path: &at.search_path,
         schema: &schema,
         split: &split,
+        hold: &at.hold,
+        room: room_left(ledger, &schema)?,
         destination: prefix,
         snapshot: opened.snapshot,
         snapshot_id: opened.id,
@@ -518,6 +558,15 @@ fn most_rows(tuning: &Tuning) -> Option<u64> {
     }
     let rows = tuning.statement_timeout.as_secs_f64() / 2.0 / tuning.throttle.as_secs_f64() * tuning.batch_size as f64;
     Some((rows as u64).max(1))
+}
+
+/// What the parts of complete slices leave of the manifest. Those of the others are read again.
+fn room_left(ledger: &Ledger, schema: &Schema) -> Result<Room> {
+    let complete = ledger.state().slices.iter().filter(|slice| slice.status == SliceStatus::Complete);
+    let delivered: HashSet<&str> =
+        complete.flat_map(|slice| slice.parts.values()).map(|part| part.facts.path.as_str()).collect();
+    let parts = ledger.summary().manifest_parts.iter();
+    Room::new(schema, parts.filter(|part| delivered.contains(part.path.as_str())))
 }
 
 /// Rows per batch: as configured, or unbounded where bytes decide.

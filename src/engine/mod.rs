@@ -140,10 +140,8 @@ fn run_export(context: &ExportContext<'_>, request: RunRequest) -> ExportReport 
     if context.stop.is_requested() {
         return ExportReport { export: name, summary: None, error: Some(stop::interrupted()), was_complete: false };
     }
-    let ledger = open_journal(&context.config.state_dir, &name, "").and_then(|journal| {
-        context.tell_of_recovery(&journal);
-        begin(context, journal, request)
-    });
+    let ledger =
+        open_journal(&context.config.state_dir, &name, "").and_then(|journal| begin(context, journal, request));
     let held = ledger.and_then(|(ledger, resumed)| {
         // Which run it would be was not known when the lock was taken.
         ledger.journal().hold_for(&ledger.summary().run_id)?;
@@ -348,10 +346,8 @@ fn resume_export(
         return failed(Error::new(ErrorKind::ConfigUnknownExport, what));
     };
     let mut context = ExportContext::new(runtime.handle(), config, export_config, notices.clone(), stop, 1);
-    let reopened = open_journal(&config.state_dir, export, run_id).and_then(|journal| {
-        context.tell_of_recovery(&journal);
-        reopen(journal, run_id, context.clock)
-    });
+    let reopened =
+        open_journal(&config.state_dir, export, run_id).and_then(|journal| reopen(journal, run_id, context.clock));
     let mut ledger = match reopened {
         Ok(ledger) => ledger,
         Err(error) => return failed(error),
@@ -361,12 +357,11 @@ fn resume_export(
             context.forced = forced;
             finish(&context, ledger, true)
         }
-        Ok(GoOn::NothingLeft) => ExportReport {
-            export: export.to_owned(),
-            summary: Some(ledger.summary().clone()),
-            error: None,
-            was_complete: true,
-        },
+        Ok(GoOn::NothingLeft) => {
+            context.tell_of_recovery(ledger.journal());
+            let summary = Some(ledger.summary().clone());
+            ExportReport { export: export.to_owned(), summary, error: None, was_complete: true }
+        }
         Err(error) => {
             let summary = Some(ledger.summary().clone());
             ExportReport { export: export.to_owned(), summary, error: Some(error), was_complete: false }

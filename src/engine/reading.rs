@@ -9,6 +9,7 @@ use crate::config::SourceConfig;
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Result, Retry};
+use crate::manifest::room::Room;
 use crate::run::Command;
 use crate::run::decide::Failure;
 use crate::run::event::PartFacts;
@@ -17,6 +18,7 @@ use crate::run::plan::{SlicePlan, Split};
 use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
 use crate::source::postgres::catalog::Described;
+use crate::source::postgres::hold::Hold;
 use crate::source::postgres::session::{Session, SessionSettings};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -33,6 +35,8 @@ pub struct Reading<'a> {
     pub search_path: &'a str,
     pub schema: &'a Schema,
     pub split: &'a Split,
+    pub hold: &'a Hold,
+    pub room: Room,
     pub destination: &'a LocalPrefix,
     pub snapshot: SnapshotNo,
     /// The server's name of the snapshot.

@@ -10,6 +10,7 @@ use crate::encode::parquet::PartEncoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::event::PartFacts;
 use crate::run::ids::FileNo;
+use crate::run::part::ManifestPart;
 use crate::source::postgres::copy::CopyStream;
 use crate::source::postgres::decode::{DecodeColumn, Decoder};
 use crate::source::postgres::session::{Session, set_statement_timeout};
@@ -111,7 +112,8 @@ fn read_slice(
     let started = Instant::now();
     let (slice, attempt) = (assignment.plan.slice, assignment.attempt);
     let place = |error: Error| error.at(format_args!("slice {slice}"));
-    let statement = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
+    let copy = sql::copy_statement(reading.described, reading.split, &assignment.plan.bounds)?;
+    let statement = format!("{copy}; {}", reading.hold.question());
     let settings = slice_settings(reading);
     if !settings.is_empty() {
         let pinned = async { session.client().batch_execute(&settings).await.map_err(fault::from_driver) };
@@ -132,8 +134,11 @@ fn read_slice(
             }
         }
     }
-    let bytes = stream.bytes();
+    let (bytes, others) = (stream.bytes(), stream.answer());
     let counted = stream.finish(&decoder).map_err(place)?;
+    if let Some(others) = others {
+        refuse_arrivals(reading, &others).map_err(place)?;
+    }
     if decoder.rows() > 0 {
         files.write(&decoder.take_batch().map_err(place)?, bytes)?;
     }
@@ -156,6 +161,14 @@ fn slice_settings(reading: &Reading<'_>) -> String {
     }
     settings.retain(|setting| !setting.is_empty());
     settings.join("; ")
+}
+
+/// Before the slice's last file: a slice that has read a table which its snapshot does not know never counts.
+fn refuse_arrivals(reading: &Reading<'_>, others: &str) -> Result<()> {
+    unless_stopped(reading, async {
+        let outside = Session::connect(reading.source, &reading.settings).await?;
+        super::export::in_time(reading.settings.stall_timeout, reading.hold.refuse_arrivals(&outside, others)).await
+    })
 }
 
 fn decode_columns(reading: &Reading<'_>) -> Vec<DecodeColumn> {
@@ -201,6 +214,14 @@ struct Files<'a> {
     reported_at: Option<Instant>,
     /// Bytes of the stream that are written.
     bytes: u64,
+    /// What they take in the manifest. Given back where the attempt comes to nothing.
+    claimed: u64,
+}
+
+impl Drop for Files<'_> {
+    fn drop(&mut self) {
+        self.reading.room.give_back(self.claimed);
+    }
 }
 
 /// How often a worker says how far it has come. Each time is an event.
@@ -223,6 +244,7 @@ impl<'a> Files<'a> {
             reported: (0, 0),
             reported_at: None,
             bytes: 0,
+            claimed: 0,
         }
     }
 
@@ -280,7 +302,9 @@ impl<'a> Files<'a> {
         if self.open.is_none() && writes_empty {
             self.open = Some(self.create()?);
         }
-        self.close(Some(slice_rows))
+        let last_file = self.close(Some(slice_rows))?;
+        self.claimed = 0;
+        Ok(last_file)
     }
 
     /// Encoder's footer → sync → durable announcement → final name. The file's receipt is what is left to do.
@@ -306,6 +330,9 @@ impl<'a> Files<'a> {
             slice_rows,
         };
         let checksums = encoded.column_checksums;
+        let bounds = &self.assignment.plan.bounds;
+        let part = ManifestPart::of(&facts, &checksums, Some(self.reading.split), Some(bounds));
+        self.claimed += self.reading.room.claim(&part)?;
         self.await_durable(|acknowledge| Receipt::Sealed { facts, checksums, acknowledge })?;
         sealed.publish()?;
         self.next = file.next();

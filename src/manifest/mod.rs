@@ -4,4 +4,5 @@ pub mod model;
 pub mod of_run;
 pub mod pointer;
 pub mod read;
+pub mod room;
 pub mod write;

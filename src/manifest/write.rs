@@ -16,13 +16,14 @@ pub struct ManifestBytes {
 ///
 /// # Errors
 /// `RunInvariant` for a manifest that a reader would refuse: nothing that is wrong in itself is ever written.
+/// `ManifestTooLarge` where `super::room` has not seen that coming.
 pub fn to_bytes(manifest: &Manifest) -> Result<ManifestBytes> {
     let mut bytes = serde_json::to_vec_pretty(manifest)
         .map_err(|e| Error::new(ErrorKind::Internal, format!("serialising the manifest: {e}")))?;
     bytes.push(b'\n');
     if bytes.len() as u64 > read::MANIFEST_CAP {
         let what = format!("the manifest would have {} bytes, and readers take {}", bytes.len(), read::MANIFEST_CAP);
-        return Err(Error::new(ErrorKind::RunInvariant, what));
+        return Err(Error::new(ErrorKind::ManifestTooLarge, what));
     }
     read::parse(&bytes).map_err(|e| Error::new(ErrorKind::RunInvariant, e.what().to_owned()))?;
     Ok(ManifestBytes { fingerprint: Fingerprint::of(&bytes), bytes })

@@ -4,7 +4,7 @@
 
 use super::event::*;
 use super::ids::{Attempt, FileNo, Fingerprint, SliceNo, SnapshotNo};
-use super::plan::{Bounds, SlicePlan, Split};
+use super::plan::{Bounds, KeyOrdering, SlicePlan, Split};
 use super::relation::{Relations, difference as difference_of_relations};
 use super::schema::Schema;
 use super::state::{Life, RunState, SliceStatus, Stage};
@@ -45,10 +45,14 @@ pub enum Command {
     OpenSnapshot(OpenedSnapshot),
     ChooseSplit {
         split: Split,
+        /// Of the split's key columns, those with a collation.
+        ordering: Vec<KeyOrdering>,
         slices: Vec<SlicePlan>,
         estimated_rows: u64,
         reason: String,
     },
+    /// By what the planned split's key is ordered now, in the snapshot in which the rest is to be read.
+    ConfirmOrdering(Vec<KeyOrdering>),
     StartSlice {
         slice: SliceNo,
     },
@@ -163,9 +167,10 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
             resolve_schema(state, schema, policy, previous.as_ref())?
         }
         Command::OpenSnapshot(opened) => open_snapshot(state, opened),
-        Command::ChooseSplit { split, slices, estimated_rows, reason } => {
-            choose_split(split, slices, estimated_rows, reason)?
+        Command::ChooseSplit { split, ordering, slices, estimated_rows, reason } => {
+            choose_split(split, ordering, slices, estimated_rows, reason)?
         }
+        Command::ConfirmOrdering(now) => confirm_ordering(state, &now),
         Command::StartSlice { slice } => start_slice(state, slice)?,
         Command::NoteBatch { slice, attempt, rows, bytes } => {
             vec![Event::BatchFetched(BatchFetched { slice, attempt, rows, bytes })]
@@ -371,9 +376,7 @@ fn open_snapshot(state: &RunState, opened: OpenedSnapshot) -> Vec<Event> {
         None
     };
     if let Some(reason) = reason {
-        events.extend(state.parts().map(|part| superseded(part, reason)));
-        events.push(Event::WorkRestarted(WorkRestarted { reason: reason.to_owned() }));
-        events.push(warning("restarted", format!("the table is read from the start: {reason}")));
+        events.extend(restarted(state, reason));
     } else if has_work {
         let message = "the rest of the rows is read in a new snapshot; each part names the one it was read in";
         events.push(warning("mixed_snapshots", message.to_owned()));
@@ -391,13 +394,53 @@ fn open_snapshot(state: &RunState, opened: OpenedSnapshot) -> Vec<Event> {
     events
 }
 
-fn choose_split(split: Split, plans: Vec<SlicePlan>, estimated_rows: u64, reason: String) -> Result<Vec<Event>, Error> {
+/// Everything that was read is set aside, and so is the plan.
+fn restarted(state: &RunState, reason: &str) -> Vec<Event> {
+    let mut events: Vec<Event> = state.parts().map(|part| superseded(part, reason)).collect();
+    events.push(Event::WorkRestarted(WorkRestarted { reason: reason.to_owned() }));
+    events.push(warning("restarted", format!("the table is read from the start: {reason}")));
+    events
+}
+
+/// Boundaries mean something in the order that they were chosen in. In another one, rows that lie between them may belong
+/// to another slice, and be read twice or never, although the boundaries themselves still rise.
+fn confirm_ordering(state: &RunState, now: &[KeyOrdering]) -> Vec<Event> {
+    let shown = |ordering: &KeyOrdering| match &ordering.version {
+        Some(version) => format!("{} in version {version}", ordering.collation),
+        None => ordering.collation.clone(),
+    };
+    let of = |column: &str| now.iter().find(|ordering| ordering.column == column);
+    let changed = state.ordering.iter().find(|before| of(&before.column) != Some(before));
+    let Some(before) = changed else { return vec![] };
+    let after = of(&before.column).map_or("nothing".to_owned(), shown);
+    let reason = format!(
+        "the order of key column \"{}\" changed, from {} to {after}; slices before and after would overlap",
+        before.column,
+        shown(before)
+    );
+    restarted(state, &clipped(reason, 2048))
+}
+
+fn choose_split(
+    split: Split,
+    ordering: Vec<KeyOrdering>,
+    plans: Vec<SlicePlan>,
+    estimated_rows: u64,
+    reason: String,
+) -> Result<Vec<Event>, Error> {
     if plans.is_empty() {
         return Err(Error::new(ErrorKind::EmptyPlan, "no slice was planned"));
     }
     let slices = u32::try_from(plans.len()).map_err(|_| Error::new(ErrorKind::Internal, "a plan of 2^32 slices"))?;
     let reason = clipped(reason, NOTE_BYTES);
     let mut events = vec![Event::SplitChosen(SplitChosen { split, slices, estimated_rows, reason })];
+    if !ordering.is_empty() {
+        let size = |key: &KeyOrdering| {
+            key.column.len() + key.collation.len() + key.version.as_ref().map_or(0, String::len) + 8
+        };
+        let chunks = chunked(ordering, size);
+        events.extend(chunks.into_iter().map(|columns| Event::SplitOrdering(SplitOrdering { columns })));
+    }
     let chunks = chunked(plans, |plan| 24 + bounds_bytes(&plan.bounds));
     let count = chunks.len();
     events.extend(

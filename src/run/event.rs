@@ -7,7 +7,7 @@
 //! so, and no replay compares them.
 
 use super::ids::{Attempt, ChainHash, EventSeq, FileNo, Fingerprint, RunOrdinal, SliceNo, SnapshotNo};
-use super::plan::{SlicePlan, Split};
+use super::plan::{KeyOrdering, SlicePlan, Split};
 use super::relation::RelationIdentity;
 use super::schema::Column;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,7 @@ pub enum Event {
     SchemaColumns(SchemaColumns),
     SnapshotOpened(SnapshotOpened),
     SplitChosen(SplitChosen),
+    SplitOrdering(SplitOrdering),
     SlicesPlanned(SlicesPlanned),
     SliceStarted(SliceStarted),
     BatchFetched(BatchFetched),
@@ -76,7 +77,9 @@ impl Event {
             Event::RelationResolved(_) => Durability::Buffered,
             Event::SchemaColumns(columns) if !columns.last => Durability::Buffered,
             Event::SlicesPlanned(slices) if !slices.last => Durability::Buffered,
-            Event::RunPlanned(_) | Event::SchemaResolved(_) | Event::SplitChosen(_) => Durability::Buffered,
+            Event::RunPlanned(_) | Event::SchemaResolved(_) | Event::SplitChosen(_) | Event::SplitOrdering(_) => {
+                Durability::Buffered
+            }
             _ => Durability::Durable,
         }
     }
@@ -90,6 +93,7 @@ impl Event {
             Event::SchemaColumns(_) => "schema_columns",
             Event::SnapshotOpened(_) => "snapshot_opened",
             Event::SplitChosen(_) => "split_chosen",
+            Event::SplitOrdering(_) => "split_ordering",
             Event::SlicesPlanned(_) => "slices_planned",
             Event::SliceStarted(_) => "slice_started",
             Event::BatchFetched(_) => "batch_fetched",
@@ -207,6 +211,13 @@ pub struct SplitChosen {
     pub estimated_rows: u64,
     /// Why this split, in a sentence. A note.
     pub reason: String,
+}
+
+/// By what the boundaries of the plan are ordered, between [`SplitChosen`] and its slices; more than one where the names are
+/// long. Not there when no key column has a collation, nor in journals of the time before this was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitOrdering {
+    pub columns: Vec<KeyOrdering>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -274,6 +274,7 @@ impl RunJournal {
             }
             Event::RunAbandoned(_)
             | Event::RelationResolved(_)
+            | Event::SplitOrdering(_)
             | Event::InvocationStarted(_)
             | Event::ManifestWritten(_)
             | Event::Published(_)

@@ -1,7 +1,9 @@
 //! A committed file as the summary and the manifest describe it. Its form is that of the manifest, version 1: additions are
 //! compatible, a removal or a change of type is not.
 
+use super::event::PartFacts;
 use super::ids::Fingerprint;
+use super::plan::{Bounds, Split};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,39 @@ pub struct ManifestPart {
     pub snapshot: u32,
     /// `committed`, `superseded`, `quarantined`.
     pub status: String,
+}
+
+impl ManifestPart {
+    /// A sealed file, as it is described once it is committed.
+    pub fn of(facts: &PartFacts, checksums: &[u64], split: Option<&Split>, bounds: Option<&Bounds>) -> ManifestPart {
+        let key_range = match (split, bounds) {
+            (Some(Split::Key { columns, .. }), Some(Bounds::Range { lower, upper })) => Some(KeyRange {
+                columns: columns.iter().map(|column| column.name.clone()).collect(),
+                lower: lower.clone(),
+                upper: upper.clone(),
+                null_key: false,
+            }),
+            (Some(Split::Key { columns, .. }), Some(Bounds::NullKey)) => Some(KeyRange {
+                columns: columns.iter().map(|column| column.name.clone()).collect(),
+                lower: None,
+                upper: None,
+                null_key: true,
+            }),
+            _ => None,
+        };
+        ManifestPart {
+            id: format!("{}-{}", facts.slice, facts.file),
+            path: facts.path.clone(),
+            rows: facts.rows,
+            size_bytes: facts.bytes,
+            content_fingerprint: facts.fingerprint,
+            store_checksum: None,
+            column_checksums: checksums.iter().copied().map(ColumnChecksum).collect(),
+            key_range,
+            snapshot: facts.snapshot.0,
+            status: "committed".to_owned(),
+        }
+    }
 }
 
 /// `sum64:<16 hex>`: sum, modulo 2^64, of a hash of each value of the column in the part.

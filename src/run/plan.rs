@@ -46,6 +46,18 @@ pub struct KeyColumn {
     pub type_name: String,
 }
 
+/// By what the server orders the values of a key column. A collation of the operating system or of ICU comes in versions,
+/// and another version may order the same values differently: rows move across boundaries that stay where they are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyOrdering {
+    /// The column's name as the catalog has it, unquoted.
+    pub column: String,
+    /// `schema.collation`, or `default` and the database's locale.
+    pub collation: String,
+    /// What the library says its version is. `None` where there is none, as for `C`, which never changes.
+    pub version: Option<String>,
+}
+
 /// Which rows a slice holds. All slices of a split together hold every row once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]

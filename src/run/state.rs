@@ -40,7 +40,7 @@
 
 use super::event::{Event, Outcome, PartFacts, Recorded, RelationResolved, RunPlanned, SnapshotOpened};
 use super::ids::{Attempt, EventSeq, FileNo, Fingerprint, SliceNo, SnapshotNo};
-use super::plan::{SlicePlan, Split};
+use super::plan::{KeyOrdering, SlicePlan, Split};
 use super::schema::Schema;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -185,6 +185,8 @@ pub struct RunState {
     /// The snapshot that slices may start in; `None` until this invocation opens one.
     pub snapshot: Option<SnapshotNo>,
     pub split: Option<Split>,
+    /// By what the split's boundaries are ordered; empty where that cannot change or is not known.
+    pub ordering: Vec<KeyOrdering>,
     pub estimated_rows: u64,
     /// Whether the plan is whole.
     pub is_planned: bool,
@@ -348,6 +350,11 @@ impl RunState {
                 self.split = Some(chosen.split.clone());
                 self.estimated_rows = chosen.estimated_rows;
                 self.slices_announced = chosen.slices;
+            }
+            Event::SplitOrdering(ordering) => {
+                let begins = self.split.is_some() && self.slices.is_empty() && !self.is_planned;
+                require(begins, || "an order outside of a plan's beginning".into())?;
+                self.ordering.extend(ordering.columns.iter().cloned());
             }
             Event::SlicesPlanned(planned) => {
                 require(self.split.is_some() && !self.is_planned, || "slices outside of a plan".into())?;
@@ -535,6 +542,7 @@ impl RunState {
 
     fn forget_plan(&mut self) {
         self.split = None;
+        self.ordering.clear();
         self.slices.clear();
         self.slices_announced = 0;
         self.is_planned = false;

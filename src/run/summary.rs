@@ -5,8 +5,7 @@
 use super::event::{Event, Outcome, Recorded};
 use super::ids::FileNo;
 use super::journal::RunJournal;
-use super::part::{ColumnChecksum, KeyRange, ManifestPart};
-use super::plan::{Bounds, Split};
+use super::part::ManifestPart;
 use serde::Serialize;
 
 /// Result of the manifest-aware validation.
@@ -200,33 +199,9 @@ impl RunSummary {
 
     fn commit(&mut self, slice: u32, file: FileNo, path: &str) {
         let Some(sealed) = self.journal.sealed(slice, file) else { return };
-        let key_range = match (&self.journal.planned().split, self.journal.bounds(slice)) {
-            (Some(Split::Key { columns, .. }), Some(Bounds::Range { lower, upper })) => Some(KeyRange {
-                columns: columns.iter().map(|column| column.name.clone()).collect(),
-                lower: lower.clone(),
-                upper: upper.clone(),
-                null_key: false,
-            }),
-            (Some(Split::Key { columns, .. }), Some(Bounds::NullKey)) => Some(KeyRange {
-                columns: columns.iter().map(|column| column.name.clone()).collect(),
-                lower: None,
-                upper: None,
-                null_key: true,
-            }),
-            _ => None,
-        };
-        let part = ManifestPart {
-            id: format!("{slice}-{file}"),
-            path: path.to_owned(),
-            rows: sealed.facts.rows,
-            size_bytes: sealed.facts.bytes,
-            content_fingerprint: sealed.facts.fingerprint,
-            store_checksum: None,
-            column_checksums: sealed.checksums.iter().copied().map(ColumnChecksum).collect(),
-            key_range,
-            snapshot: sealed.facts.snapshot.0,
-            status: "committed".to_owned(),
-        };
+        let (split, bounds) = (self.journal.planned().split.as_ref(), self.journal.bounds(slice));
+        let part =
+            ManifestPart { path: path.to_owned(), ..ManifestPart::of(&sealed.facts, &sealed.checksums, split, bounds) };
         self.total_rows = self.total_rows.saturating_add(signed(part.rows));
         self.bytes_written = self.bytes_written.saturating_add(part.size_bytes);
         self.files_committed += 1;

@@ -5,7 +5,7 @@
 use rivet::journal::{Holder, Journal, Stamp};
 use rivet::run::event::*;
 use rivet::run::ids::*;
-use rivet::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use rivet::run::plan::{Bounds, KeyColumn, KeyOrdering, SlicePlan, Split};
 use rivet::run::relation::RelationIdentity;
 use rivet::run::schema::{Column, ColumnType};
 use std::path::Path;
@@ -144,6 +144,19 @@ pub fn every_kind() -> Vec<Event> {
         }),
         Event::RunAbandoned(RunAbandoned { reason: text("a later run took its place") }),
     ]
+}
+
+/// Kind 25, which came later: a collation with a version and one without, and names as long as they come.
+pub fn orderings_of_a_key() -> Vec<Event> {
+    let column = |column: &str, collation: &str, version: Option<&str>| KeyOrdering {
+        column: column.into(),
+        collation: collation.into(),
+        version: version.map(str::to_owned),
+    };
+    let named = column("name", "pg_catalog.de-x-icu", Some("153.120"));
+    let others = [column("größe", "default C", None), column(&"l".repeat(63), "s.\"c\"", Some(""))];
+    let chosen = |columns: &[KeyOrdering]| Event::SplitOrdering(SplitOrdering { columns: columns.to_vec() });
+    vec![chosen(&[named]), chosen(&others), chosen(&[])]
 }
 
 /// Kind 26, which came later: a table, a view, a query, and a query of nothing but functions.

@@ -78,6 +78,7 @@ pub fn slices(count: u32) -> SplitRequest {
         column: None,
         target_bytes: 128 << 20,
         most_rows: None,
+        most_slices: u64::MAX,
     }
 }
 

@@ -57,7 +57,8 @@ fn events(wanted: usize) -> Vec<Recorded> {
         estimated_rows: 1,
     });
     let (split, slices) = (Split::Pages { pages: 64 }, slices.collect());
-    record(&mut state, Command::ChooseSplit { split, slices, estimated_rows: 64, reason: "a bench".to_owned() });
+    let (ordering, reason) = (vec![], "a bench".to_owned());
+    record(&mut state, Command::ChooseSplit { split, ordering, slices, estimated_rows: 64, reason });
     for slice in (0..64).map(SliceNo) {
         record(&mut state, Command::StartSlice { slice });
     }

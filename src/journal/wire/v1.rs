@@ -194,6 +194,16 @@ frozen!(event::SplitChosen => SplitChosen {
     reason: String,
 });
 
+frozen!(plan::KeyOrdering => KeyOrdering {
+    column: String,
+    collation: String,
+    version: Option<String>,
+});
+
+frozen!(event::SplitOrdering => SplitOrdering {
+    columns: Vec<KeyOrdering>,
+});
+
 #[derive(Encode, Decode)]
 enum Bounds {
     Whole,
@@ -446,6 +456,7 @@ kinds! {
     22 = WarningNoted: WarningNoted,
     23 = RunFinished: RunFinished,
     24 = RunAbandoned: RunAbandoned,
+    25 = SplitOrdering: SplitOrdering,
     26 = RelationResolved: RelationResolved,
 }
 

@@ -89,8 +89,17 @@ struct State {
     tap: Option<Waker>,
     /// The consumer went away: whatever still comes is dropped.
     abandoned: bool,
-    outcome: Option<Result<u64>>,
+    outcome: Option<Result<Copied>>,
     last_arrival: Instant,
+}
+
+/// How a statement that succeeded ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Copied {
+    /// `COPY n`
+    pub rows: u64,
+    /// What the question behind the COPY was answered; `None` for NULL and where there was none.
+    pub answer: Option<String>,
 }
 
 impl Pipe {
@@ -129,7 +138,7 @@ impl Pipe {
     }
 
     /// The statement has ended. The first outcome counts.
-    pub(super) fn end(&self, outcome: Result<u64>) {
+    pub(super) fn end(&self, outcome: Result<Copied>) {
         lock(&self.state).outcome.get_or_insert(outcome);
         self.arrived.notify_one();
     }
@@ -167,8 +176,8 @@ impl Pipe {
                 return Ok(Some(chunk));
             }
             match state.outcome.take() {
-                Some(Ok(rows)) => {
-                    state.outcome = Some(Ok(rows));
+                Some(Ok(copied)) => {
+                    state.outcome = Some(Ok(copied));
                     return Ok(None);
                 }
                 Some(Err(error)) => {
@@ -188,9 +197,9 @@ impl Pipe {
         }
     }
 
-    fn rows(&self) -> Option<u64> {
+    fn copied(&self) -> Option<Copied> {
         match &lock(&self.state).outcome {
-            Some(Ok(rows)) => Some(*rows),
+            Some(Ok(copied)) => Some(copied.clone()),
             _ => None,
         }
     }
@@ -246,13 +255,19 @@ impl CopyStream {
         self.bytes
     }
 
+    /// What the question behind the COPY was answered, once [`CopyStream::next_chunk`] has returned `None`; `None` when
+    /// that was NULL, or nothing was asked.
+    pub fn answer(&self) -> Option<String> {
+        self.pipe.copied()?.answer
+    }
+
     /// Rows of the server's `COPY n`. To be called after [`CopyStream::next_chunk`] has returned `None`.
     ///
     /// # Errors
     /// `SourceProtocol` when the stream ended without its trailer, `CountMismatch` when the server counted other rows than
     /// arrived, `Internal` when the stream was not read to its end.
     pub fn finish(self, decoder: &Decoder) -> Result<u64> {
-        let Some(rows) = self.pipe.rows().filter(|_| self.ended) else {
+        let Some(Copied { rows, .. }) = self.pipe.copied().filter(|_| self.ended) else {
             return Err(Error::new(ErrorKind::Internal, "a COPY stream was finished before its end"));
         };
         if !decoder.ended() {

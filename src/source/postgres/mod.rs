@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod copy;
 pub mod decode;
 pub mod fault;
+pub mod hold;
 pub mod identity;
 pub mod query;
 pub mod session;

@@ -3,7 +3,7 @@
 //! The thread runs nothing but this connection's driver and tap, which may therefore pace its reads by sleeping (see
 //! [`tap`](super::tap)) without holding anybody up.
 
-use super::copy::{CopyStream, Pipe};
+use super::copy::{Copied, CopyStream, Pipe};
 use super::fault;
 use super::tap::{Diversion, Socket, Tap, Transport};
 use super::tls::{self, TappedTls};
@@ -90,7 +90,8 @@ impl Session {
     }
 
     /// Starts `sql`, one `COPY … TO STDOUT (FORMAT binary)`, and returns at once. What the server thinks of it is known from
-    /// the first [`CopyStream::next_chunk`] on. A second COPY on the same session starts when the first is over.
+    /// the first [`CopyStream::next_chunk`] on. A second COPY on the same session starts when the first is over. Behind a
+    /// `;` it may ask a question whose answer is one row of one text, which costs no round trip: [`CopyStream::answer`].
     pub fn copy_out(&self, sql: &str) -> CopyStream {
         self.copy_out_within(sql, self.settings.statement_timeout)
     }
@@ -382,7 +383,7 @@ impl Statement {
         let answer = self.answer().await;
         self.diversion.disarm();
         let outcome = match answer {
-            Ok(answers) => copied_rows(&answers),
+            Ok(answers) => copied(&answers),
             Err(error) => Err(self.classified(error, started.elapsed())),
         };
         self.outcome.0.end(outcome);
@@ -419,10 +420,14 @@ impl Statement {
     }
 }
 
-/// `COPY n` of the only statement.
-fn copied_rows(answers: &[SimpleQueryMessage]) -> Result<u64> {
+/// `COPY n`, and the one row that a question behind it was answered.
+fn copied(answers: &[SimpleQueryMessage]) -> Result<Copied> {
+    use SimpleQueryMessage::{CommandComplete, Row, RowDescription};
     match answers {
-        [SimpleQueryMessage::CommandComplete(rows)] => Ok(*rows),
+        [CommandComplete(rows)] => Ok(Copied { rows: *rows, answer: None }),
+        [CommandComplete(rows), RowDescription(_), Row(row), CommandComplete(_)] => {
+            Ok(Copied { rows: *rows, answer: row.get(0).map(str::to_owned) })
+        }
         _ => Err(Error::new(ErrorKind::SourceProtocol, "the server answered a COPY with something else")),
     }
 }

@@ -22,10 +22,15 @@ pub fn literal(text: &str) -> String {
 /// # Errors
 /// `Internal` when bounds and split do not belong together, `SourceMissing` when a key column is not in the schema.
 pub fn copy_statement(described: &Described, split: &Split, bounds: &Bounds) -> Result<String> {
-    let columns: Vec<String> = described.columns.iter().map(projection).collect();
     let predicate = predicate(described, split, bounds)?;
     let filter = if predicate.is_empty() { String::new() } else { format!(" WHERE {predicate}") };
-    Ok(format!("COPY (SELECT {} FROM {}{filter}) TO STDOUT (FORMAT binary)", columns.join(", "), described.from))
+    Ok(format!("COPY ({}{filter}) TO STDOUT (FORMAT binary)", select(described)))
+}
+
+/// Every row, in the column order of the schema.
+pub fn select(described: &Described) -> String {
+    let columns: Vec<String> = described.columns.iter().map(projection).collect();
+    format!("SELECT {} FROM {}", columns.join(", "), described.from)
 }
 
 /// Settings of the transaction that reads a slice, to be executed before its COPY.

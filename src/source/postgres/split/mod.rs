@@ -14,15 +14,19 @@
 
 pub mod choose;
 mod histogram;
+mod ordering;
 mod sample;
 
+pub use ordering::ordering;
+
 use super::catalog::{Described, Index, Relation, RelationKind, SourceColumn, failed};
+use super::hold::{Held, Hold, held};
 use super::sql::ident;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::ids::SliceNo;
-use crate::run::plan::{Bounds, KeyColumn, SlicePlan, Split};
+use crate::run::plan::{Bounds, KeyColumn, KeyOrdering, SlicePlan, Split};
+use tokio_postgres::Client;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// [`Split::Key`] evidence: the server's own statistics of the leading column.
 pub const EVIDENCE_HISTOGRAM: &str = "histogram";
@@ -64,16 +68,22 @@ pub struct SplitRequest {
     pub target_bytes: u64,
     /// Rows that a slice should not exceed, where the configuration does not say how many slices it wants.
     pub most_rows: Option<u64>,
+    /// Slices that the run's manifest has room for.
+    pub most_slices: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedSplit {
     pub split: Split,
+    /// Of the split's key columns, those with a collation.
+    pub ordering: Vec<KeyOrdering>,
     /// Ranges in the key's order, then the rows with a NULL in it.
     pub slices: Vec<SlicePlan>,
     pub estimated_rows: u64,
     /// Why this split, in a sentence.
     pub reason: String,
+    /// What was locked for it.
+    pub hold: Hold,
 }
 
 /// A point of the key that could become a boundary.
@@ -107,26 +117,19 @@ impl Points {
     }
 }
 
-/// What holding the relation told about it.
-struct Held {
-    rows: u64,
-    server_version: u32,
-    /// The query's own plan cuts rows off or draws them by lot.
-    unstable: bool,
-}
-
 /// Plans the slices of a run. To be called in the transaction that holds the run's snapshot: it also takes the lock that
 /// keeps TRUNCATE and rewriting DDL away, which other transactions would see in spite of the snapshot, until that
 /// transaction ends.
 ///
 /// # Errors
-/// `SourceSnapshotLost` when the table was truncated or rewritten between the snapshot and now, `ConfigInvalid` for a
-/// `chunk_column` that cannot be one, and whatever the server says. The transaction may be aborted then.
+/// `SourceSnapshotLost` when a table was truncated, rewritten or attached between the snapshot and now, `ConfigInvalid`
+/// for a `chunk_column` that cannot be one, and whatever the server says. The transaction may be aborted then.
 pub async fn plan(client: &Client, described: &Described, request: &SplitRequest) -> Result<PlannedSplit> {
     let held = held(client, described).await?;
     let column = request.column.as_deref().map(|name| chunk_column(described, name)).transpose()?;
-    let wanted = wanted(described, request, &held);
-    let planned = if wanted <= 1 {
+    let (wished, most) = (wanted(described, request, &held), request.most_slices.clamp(1, MOST_SLICES));
+    let wanted = usize::try_from(wished.clamp(1, most)).unwrap_or(1);
+    let mut planned = if wanted <= 1 {
         whole(&held, "it is small enough for one slice")
     } else {
         match &described.relation {
@@ -134,75 +137,44 @@ pub async fn plan(client: &Client, described: &Described, request: &SplitRequest
             None => of_query(client, described, column, wanted, &held).await?,
         }
     };
+    if wished > most {
+        planned
+            .reason
+            .push_str(&format!("; {wished} were wanted, a run with so many columns has at most about {most}"));
+    }
     assert_covered(described, &planned)?;
     if let Split::Key { columns, .. } = &planned.split {
         assert_rising(client, described, columns, &planned.slices).await?;
+        planned.ordering = ordering(client, described, columns, held.server_version).await?;
     }
     Ok(planned)
 }
 
-/// Makes a snapshot ready for a plan that was made in an earlier one. Locks what will be read until the transaction ends,
-/// as [`plan`] does, and proves that the plan's ranges still rise: a collation that changed since orders the same values
-/// differently, and ranges that were disjoint overlap.
+/// What [`plan`] does first, for a snapshot in which a plan that was made earlier is carried on: locks what will be read
+/// until the transaction ends, and checks that nothing was truncated, rewritten or attached since the snapshot was taken.
 ///
 /// # Errors
-/// `SourceSnapshotLost` when something was truncated or rewritten since the snapshot was taken, and as [`plan`].
-pub async fn carry_on(client: &Client, described: &Described, split: &Split, slices: &[SlicePlan]) -> Result<()> {
-    held(client, described).await?;
-    match split {
-        Split::Key { columns, .. } => assert_rising(client, described, columns, slices).await,
-        Split::Whole | Split::Pages { .. } => Ok(()),
-    }
+/// `SourceSnapshotLost` when something was, and whatever the server says.
+pub async fn hold(client: &Client, described: &Described) -> Result<Hold> {
+    held(client, described).await.map(|held| held.hold)
 }
 
-/// Locks what will be read until the transaction ends, and asks the planner how many rows it expects.
+/// [`hold`], and the proof that the plan's ranges still rise: in another order than the one they were chosen in, ranges
+/// that were disjoint overlap. Whether it is another the caller has learnt from [`ordering()`], where a server tells.
 ///
-/// TRUNCATE and rewrites of a table are not bound by snapshots: a session that comes to the table afterwards finds it
-/// empty (PostgreSQL, chapter 13.6, Caveats). EXPLAIN locks everything below a table, a view or a query, and so keeps
-/// them out from here on. One that slipped in between the snapshot and the lock gave a table a new file, which the
-/// catalog as the snapshot sees it does not know.
-async fn held(client: &Client, described: &Described) -> Result<Held> {
-    let context = described.selection.label();
-    let sql = format!(
-        "EXPLAIN (FORMAT JSON) SELECT FROM {};
-         SELECT current_setting('server_version_num'),
-                (SELECT string_agg(DISTINCT c.oid::regclass::text, ', ')
-                 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_class c ON c.oid = l.relation
-                 WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation' AND l.granted
-                   AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
-                   AND c.relfilenode <> 0 AND c.relfilenode IS DISTINCT FROM pg_relation_filenode(c.oid))",
-        described.from
-    );
-    let messages = client.simple_query(&sql).await.map_err(|error| failed(error, &context))?;
-    let rows: Vec<_> = messages
-        .iter()
-        .filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        })
-        .collect();
-    let odd =
-        || Error::new(ErrorKind::SourceProtocol, format!("{context}: the server's answer to EXPLAIN is incomplete"));
-    let [explained, checked] = rows[..] else { return Err(odd()) };
-    let (Some(explained), Some(version)) = (explained.get(0), checked.get(0)) else { return Err(odd()) };
-    if let Some(rewritten) = checked.get(1) {
-        let what = format!("{context}: {rewritten} was truncated or rewritten after the snapshot was taken");
-        return Err(Error::new(ErrorKind::SourceSnapshotLost, what));
+/// # Errors
+/// As [`hold`] and [`plan`].
+pub async fn carry_on(client: &Client, described: &Described, split: &Split, slices: &[SlicePlan]) -> Result<Hold> {
+    let hold = hold(client, described).await?;
+    if let Split::Key { columns, .. } = split {
+        assert_rising(client, described, columns, slices).await?;
     }
-    let plan: serde_json::Value = serde_json::from_str(explained).map_err(|error| odd().with_source(error))?;
-    let expected = plan.pointer("/0/Plan/Plan Rows").and_then(serde_json::Value::as_f64).ok_or_else(odd)?;
-    // An empty table that was never analysed is taken for ten pages of rows.
-    let empty = described.relation.as_ref().is_some_and(|relation| relation.has_pages() && relation.pages == 0);
-    Ok(Held {
-        rows: if empty { 0 } else { expected as u64 },
-        server_version: version.parse().map_err(|_| odd())?,
-        unstable: ["\"Limit\"", "\"Sample Scan\""].iter().any(|node| explained.contains(node)),
-    })
+    Ok(hold)
 }
 
 impl Relation {
     /// Whether the relation's rows lie in pages of this server, so that `pages` and `bytes` mean something.
-    fn has_pages(&self) -> bool {
+    pub(super) fn has_pages(&self) -> bool {
         self.heap || self.kind == RelationKind::Partitioned
     }
 
@@ -212,13 +184,13 @@ impl Relation {
     }
 }
 
-/// How many slices to aim for.
-fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> usize {
+/// How many slices to aim for, were there no bound.
+fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> u64 {
     let parallel = request.parallel.max(1) as u64;
     let sized = described.relation.as_ref().filter(|relation| relation.has_pages());
     let by_rows = request.most_rows.map_or(1, |most| held.rows.div_ceil(most.max(1)));
     let asked = request.slices.map(u64::from).or_else(|| Some(held.rows.div_ceil(request.rows_per_slice?.max(1))));
-    let slices = match (asked, sized) {
+    match (asked, sized) {
         (_, Some(relation)) if relation.pages == 0 => 1,
         (Some(asked), _) => asked,
         (None, Some(relation)) if relation.bytes < SMALL_BYTES => by_rows,
@@ -230,8 +202,7 @@ fn wanted(described: &Described, request: &SplitRequest, held: &Held) -> usize {
         }
         (None, None) if request.column.is_some() => 2 * parallel,
         (None, None) => 1,
-    };
-    usize::try_from(slices.clamp(1, MOST_SLICES)).unwrap_or(1)
+    }
 }
 
 async fn of_relation(
@@ -347,9 +318,11 @@ fn whole(held: &Held, why: &str) -> PlannedSplit {
     let slice = SlicePlan { slice: SliceNo(0), bounds: Bounds::Whole, estimated_rows: held.rows };
     PlannedSplit {
         split: Split::Whole,
+        ordering: Vec::new(),
         slices: vec![slice],
         estimated_rows: held.rows,
         reason: format!("one slice: {why}"),
+        hold: held.hold.clone(),
     }
 }
 
@@ -368,9 +341,11 @@ fn by_pages(relation: &Relation, held: &Held, wanted: usize, why: &str) -> Plann
     let slices = numbered(slices, held.rows as f64);
     PlannedSplit {
         split: Split::Pages { pages },
+        ordering: Vec::new(),
         reason: format!("{} ranges of heap pages: {why}", slices.len()),
         slices,
         estimated_rows: held.rows,
+        hold: held.hold.clone(),
     }
 }
 
@@ -407,8 +382,10 @@ fn by_key(described: &Described, held: &Held, wanted: usize, found: Points, cuts
     PlannedSplit {
         reason: format!("{} ranges of {}: {source}{slow}{few}", cuts.len() + 1, names.join(", ")),
         split: Split::Key { columns: found.key, evidence: found.evidence.to_owned() },
+        ordering: Vec::new(),
         slices,
         estimated_rows: held.rows,
+        hold: held.hold.clone(),
     }
 }
 
