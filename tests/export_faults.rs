@@ -253,3 +253,18 @@ fn a_second_signal_ends_the_process_at_once_and_the_run_can_be_resumed() {
         std::fs::remove_file(&trace).expect("a trace was written");
     }
 }
+
+/// A worker that waits for its report to become durable is let go when the journal fails over another one's.
+#[cfg(feature = "failpoints")]
+#[test]
+fn a_journal_that_fails_while_workers_report_ends_the_run_and_leaves_nobody_waiting() {
+    let database = Database::create("journal_fails");
+    filled(&database);
+    let lines = "table: t\nmode: chunked\nchunk_count: 10\ntuning: { parallel: 4, batch_size: 200 }";
+    for flush in 5..25 {
+        let scratch = Scratch::with(&database, &[export("orders", lines)]);
+        let failing = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("journal.inserted@{flush}=error"));
+        let finished = failing.run(&["run", "-c", "rivet.yaml"]).expect_error(6, "RIVET_JOURNAL_");
+        drop(finished.expect_in_stderr("injected"));
+    }
+}

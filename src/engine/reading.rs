@@ -167,6 +167,8 @@ pub fn read_slices(context: &ExportContext<'_>, ledger: &mut Ledger, reading: &R
             special_values: BTreeMap::new(),
         };
         let outcome = coordinator.coordinate(&inbox);
+        // With it go the reports that nobody took: a worker that waits for one of them to become durable is let go.
+        drop(inbox);
         // After a failure, whoever still works stops; after success, only who still tries to connect.
         reading.halt.request();
         // Where the journal is what failed, the first error is the one worth reading.
