@@ -167,10 +167,10 @@ pub fn read_slices(context: &ExportContext<'_>, ledger: &mut Ledger, reading: &R
             special_values: BTreeMap::new(),
         };
         let outcome = coordinator.coordinate(&inbox);
-        // With it go the reports that nobody took: a worker that waits for one of them to become durable is let go.
-        drop(inbox);
-        // After a failure, whoever still works stops; after success, only who still tries to connect.
+        // After a failure, whoever still works stops; after success, only who still tries to connect. Reports that were not
+        // taken any more go with the inbox: who waits for one to be durable learns that it never will be.
         reading.halt.request();
+        drop(inbox);
         // Where the journal is what failed, the first error is the one worth reading.
         outcome.and(coordinator.tell_of_special_values(reading.schema))
     });
