@@ -2,18 +2,11 @@
 
 mod support;
 
-use serde_json::Value;
 use std::fs;
 use support::database::Database;
 use support::proxy::{Fault, Proxy};
 use support::rivet::{Scratch, config, export, run_id};
 use support::{files, oracle};
-
-fn events(scratch: &Scratch, kind: &str) -> Vec<Value> {
-    let told = scratch.rivet(&["replay", "--events", "--json"]).expect_exit(0);
-    let events = told.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event is JSON"));
-    events.filter(|event| event["event"] == kind).collect()
-}
 
 #[test]
 fn a_batch_ends_at_its_rows_and_where_memory_is_capped_at_its_bytes() {
@@ -29,7 +22,7 @@ fn a_batch_ends_at_its_rows_and_where_memory_is_capped_at_its_bytes() {
         let scratch = Scratch::with(&database, &[export("a", &lines)]);
         let summary = scratch.run_ok(&[]);
         oracle::assert_same_rows(&database, &format!("SELECT * FROM {table}"), &scratch.run_dir(&run_id(&summary)));
-        events(&scratch, "batch_fetched").iter().map(|batch| batch["rows"].as_u64().expect("a number")).collect()
+        scratch.events_of("batch_fetched").iter().map(|batch| batch["rows"].as_u64().expect("a number")).collect()
     };
     let even = [500, 500, 500, 500, 100];
     assert_eq!(rows_of("t", "batch_size: 500, throttle_ms: 220"), even);
@@ -59,7 +52,8 @@ fn special_values_are_counted_over_the_run_and_told_once_a_column() {
     let summary = scratch.run_ok(&[]);
     assert!(proxy.fault_happened(), "no attempt failed");
     assert_eq!(summary["total_rows"], 4000);
-    let warnings: Vec<String> = events(&scratch, "warning_noted")
+    let warnings: Vec<String> = scratch
+        .events_of("warning_noted")
         .iter()
         .filter(|warning| warning["code"] == "special_values")
         .map(|warning| warning["message"].as_str().expect("a message is text").to_owned())

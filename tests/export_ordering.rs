@@ -30,12 +30,6 @@ fn killed(database: &Database) -> (Scratch, String) {
     (scratch, run)
 }
 
-fn events(scratch: &Scratch, name: &str) -> Vec<Value> {
-    let told = scratch.rivet(&["replay", "--events", "--json"]).expect_exit(0);
-    let events = told.stdout.lines().map(|line| serde_json::from_str::<Value>(line).expect("an event is JSON"));
-    events.filter(|event| event["event"] == name).collect()
-}
-
 #[test]
 fn a_resume_in_another_order_of_the_key_reads_everything_again() {
     let database = lettered("reordered", "\"C\"");
@@ -44,13 +38,13 @@ fn a_resume_in_another_order_of_the_key_reads_everything_again() {
     let summary = scratch.resume_ok(&run);
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
     assert_eq!(summary["manifest_parts"].as_array().map(Vec::len), Some(4));
-    let restarted = events(&scratch, "work_restarted");
+    let restarted = scratch.events_of("work_restarted");
     let reason = restarted.first().and_then(|event| event["reason"].as_str()).unwrap_or_default();
     assert!(
         reason.starts_with("the order of key column \"k\" changed, from pg_catalog.C to pg_catalog.de-x-icu"),
         "{reason}"
     );
-    let orderings = events(&scratch, "split_ordering");
+    let orderings = scratch.events_of("split_ordering");
     assert_eq!(orderings.len(), 2, "{orderings:?}");
     scratch.rivet(&["replay", "--parts"]).expect_exit(0);
 }
@@ -64,8 +58,8 @@ fn the_version_that_is_recorded_is_the_servers_own_and_the_same_version_is_gone_
         let (scratch, run) = killed(&database);
         scratch.resume_ok(&run);
         oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
-        assert_eq!(events(&scratch, "work_restarted"), Vec::<Value>::new(), "{collation}");
-        let orderings = events(&scratch, "split_ordering");
+        assert_eq!(scratch.events_of("work_restarted"), Vec::<Value>::new(), "{collation}");
+        let orderings = scratch.events_of("split_ordering");
         let column = &orderings[0]["columns"][0];
         assert_eq!((orderings.len(), column["column"].as_str()), (1, Some("k")));
         assert!(column["collation"].as_str().is_some_and(|shown| shown.starts_with(named)), "{column}");
@@ -87,5 +81,5 @@ fn of_a_key_without_a_collation_nothing_is_recorded() {
     let (scratch, run) = killed(&database);
     scratch.resume_ok(&run);
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
-    assert_eq!(events(&scratch, "split_ordering"), Vec::<Value>::new());
+    assert_eq!(scratch.events_of("split_ordering"), Vec::<Value>::new());
 }

@@ -8,13 +8,6 @@ use support::database::Database;
 use support::oracle;
 use support::rivet::{Rivet, Scratch, config, export, run_id};
 
-/// Events of the export's only run, in order.
-fn events(scratch: &Scratch) -> Vec<Value> {
-    let journal = scratch.journal_dir("orders").display().to_string();
-    let told = scratch.rivet(&["replay", "--journal", &journal, "--events", "--json"]).expect_exit(0);
-    told.stdout.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
-}
-
 fn of_kind<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
     events.iter().filter(|event| event["event"] == name).collect()
 }
@@ -47,7 +40,7 @@ fn a_retry_waits_its_time_also_where_the_whole_table_is_one_slice() {
     let summary = running.wait().expect_exit(0).summary();
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
     assert_eq!(summary["retries"], 1);
-    let events = events(&scratch);
+    let events = scratch.events();
     let scheduled = of_kind(&events, "retry_scheduled")[0];
     let again = of_kind(&events, "slice_started")[1];
     let number = |event: &Value, field: &str| event[field].as_u64().expect("it is a number");
@@ -72,7 +65,7 @@ fn workers_that_get_no_connection_cost_no_slice_an_attempt() {
     let summary = scratch.run_ok(&[]);
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
     assert_eq!(summary["retries"], 0, "a slice paid for a worker without a connection");
-    let events = events(&scratch);
+    let events = scratch.events();
     assert_eq!(of_kind(&events, "slice_started").len(), of_kind(&events, "slice_completed").len());
     // The holder of the snapshot and two workers have the three connections.
     assert_eq!(warnings(&events, "worker_left"), 6);
@@ -102,7 +95,7 @@ fn pauses_of_the_throttle_do_not_run_into_the_statement_timeout() {
         let scratch = Scratch::with(&database, &[export("orders", &format!("{source}\n{tuning}"))]);
         let summary = scratch.run_ok(&[]);
         oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));
-        assert_eq!(of_kind(&events(&scratch), "slice_completed").len(), slices, "{source}");
+        assert_eq!(of_kind(&scratch.events(), "slice_completed").len(), slices, "{source}");
     }
 }
 
@@ -117,7 +110,7 @@ fn the_memory_budget_bounds_how_many_slices_are_read_at_once() {
     let scratch = Scratch::with(&database, &[export("orders", lines)]);
     let summary = scratch.run_ok(&[]);
     assert_eq!(summary["total_rows"], 320_000);
-    assert_eq!(warnings(&events(&scratch), "parallel_reduced"), 1);
+    assert_eq!(warnings(&scratch.events(), "parallel_reduced"), 1);
     // The budget, and what the program is without any work: code, stacks, the journal's cache.
     let peak = summary["peak_rss_mb"].as_i64().expect("it is a number");
     assert!(peak < 32 + 64, "{peak} MB under a budget of 32 MB");

@@ -78,6 +78,17 @@ impl Scratch {
         self.path().join(".rivet").join(export)
     }
 
+    /// Events of all runs here, in order, as `replay` prints them.
+    pub fn events(&self) -> Vec<Value> {
+        let told = self.rivet(&["replay", "--events", "--json"]).expect_exit(0);
+        told.stdout.lines().map(|line| serde_json::from_str(line).expect("an event is JSON")).collect()
+    }
+
+    /// Those of one kind.
+    pub fn events_of(&self, kind: &str) -> Vec<Value> {
+        self.events().into_iter().filter(|event| event["event"] == kind).collect()
+    }
+
     /// Runs the binary here and waits for its end.
     pub fn rivet(&self, arguments: &[&str]) -> Finished {
         Rivet::new(self).run(arguments)
