@@ -82,6 +82,12 @@ fn a_table_that_is_attached_during_a_run_is_in_no_slice_that_was_read_before_and
         ("attach_partition", PARTITIONED, format!("table: t\n{sliced}"), partition),
         ("attach_child", PLAIN, format!("table: t\n{sliced}"), "ALTER TABLE late INHERIT t"),
         ("attach_below_view", &view, format!("table: v\nchunk_column: id\n{sliced}"), partition),
+        (
+            "attach_below_query",
+            PARTITIONED,
+            format!("query: SELECT id, region, g FROM t\nchunk_column: id\n{sliced}"),
+            partition,
+        ),
     ];
     for (name, parent, lines, change) in cases {
         let database = gated(name, parent);

@@ -21,9 +21,9 @@ fn lettered(name: &str, collation: &str) -> Database {
 }
 
 /// Kills a run in the middle of its second of four slices.
-fn killed(database: &Database) -> (Scratch, String) {
-    let lines = "table: t\nmode: chunked\nchunk_count: 4\ntuning: { parallel: 1 }";
-    let scratch = Scratch::with(database, &[export("t", lines)]);
+fn killed(database: &Database, source: &str) -> (Scratch, String) {
+    let lines = format!("{source}\nmode: chunked\nchunk_count: 4\ntuning: {{ parallel: 1 }}");
+    let scratch = Scratch::with(database, &[export("t", &lines)]);
     let rivet = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@2=kill");
     assert!(rivet.run(&["run", "-c", "rivet.yaml"]).killed());
     let run = run_id(&scratch.rivet(&["status", "--json"]).expect_exit(0).summary());
@@ -32,8 +32,14 @@ fn killed(database: &Database) -> (Scratch, String) {
 
 #[test]
 fn a_resume_in_another_order_of_the_key_reads_everything_again() {
+    for source in ["table: t", "query: SELECT k, n FROM t\nchunk_column: k"] {
+        assert_read_again(source);
+    }
+}
+
+fn assert_read_again(source: &str) {
     let database = lettered("reordered", "\"C\"");
-    let (scratch, run) = killed(&database);
+    let (scratch, run) = killed(&database, source);
     database.execute("ALTER TABLE t ALTER k TYPE text COLLATE \"de-x-icu\"");
     let summary = scratch.resume_ok(&run);
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
@@ -55,7 +61,7 @@ fn the_version_that_is_recorded_is_the_servers_own_and_the_same_version_is_gone_
         [("\"de-x-icu\"", "pg_catalog.de-x-icu"), ("\"default\"", "default "), ("\"C\"", "pg_catalog.C")]
     {
         let database = lettered("ordered", collation);
-        let (scratch, run) = killed(&database);
+        let (scratch, run) = killed(&database, "table: t");
         scratch.resume_ok(&run);
         oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
         assert_eq!(scratch.events_of("work_restarted"), Vec::<Value>::new(), "{collation}");
@@ -78,7 +84,7 @@ fn the_version_that_is_recorded_is_the_servers_own_and_the_same_version_is_gone_
 fn of_a_key_without_a_collation_nothing_is_recorded() {
     let database = Database::create("unordered");
     database.execute("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 1000); ANALYZE t");
-    let (scratch, run) = killed(&database);
+    let (scratch, run) = killed(&database, "table: t");
     scratch.resume_ok(&run);
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
     assert_eq!(scratch.events_of("split_ordering"), Vec::<Value>::new());

@@ -7,10 +7,26 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::of_run::of_run;
 use crate::manifest::pointer::LatestRun;
 use crate::manifest::read::MANIFEST;
+use crate::manifest::room::Room;
 use crate::manifest::write;
+use crate::run::schema::Schema;
+use crate::run::state::SliceStatus;
 use crate::run::{Command, RunSummary};
 use crate::time::rfc3339;
 use crate::verify::validate::{Depth, validate};
+use std::collections::HashSet;
+
+/// What the parts of complete slices leave of the manifest. Those of the others are read again.
+///
+/// # Errors
+/// `Internal`, should serialisation fail.
+pub fn room_left(ledger: &Ledger, schema: &Schema) -> Result<Room> {
+    let complete = ledger.state().slices.iter().filter(|slice| slice.status == SliceStatus::Complete);
+    let delivered: HashSet<&str> =
+        complete.flat_map(|slice| slice.parts.values()).map(|part| part.facts.path.as_str()).collect();
+    let parts = ledger.summary().manifest_parts.iter();
+    Room::new(schema, parts.filter(|part| delivered.contains(part.path.as_str())))
+}
 
 /// Builds the manifest from the folds and writes it, atomically.
 ///

@@ -12,11 +12,10 @@ use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
 use crate::journal::{Holder, Journal};
-use crate::manifest::room::{self, Room};
+use crate::manifest::room;
 use crate::run::decide::{OpenedSnapshot, retry_pause_ms};
 use crate::run::event::{Outcome, RunFinished};
 use crate::run::plan::{SlicePlan, Split};
-use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
@@ -24,7 +23,6 @@ use crate::source::postgres::hold::Hold;
 use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::{Session, SessionSettings};
 use crate::source::postgres::{snapshot, split};
-use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -510,7 +508,7 @@ fn read(
         schema: &schema,
         split: &split,
         hold: &at.hold,
-        room: room_left(ledger, &schema)?,
+        room: deliver::room_left(ledger, &schema)?,
         destination: prefix,
         snapshot: opened.snapshot,
         snapshot_id: opened.id,
@@ -558,15 +556,6 @@ fn most_rows(tuning: &Tuning) -> Option<u64> {
     }
     let rows = tuning.statement_timeout.as_secs_f64() / 2.0 / tuning.throttle.as_secs_f64() * tuning.batch_size as f64;
     Some((rows as u64).max(1))
-}
-
-/// What the parts of complete slices leave of the manifest. Those of the others are read again.
-fn room_left(ledger: &Ledger, schema: &Schema) -> Result<Room> {
-    let complete = ledger.state().slices.iter().filter(|slice| slice.status == SliceStatus::Complete);
-    let delivered: HashSet<&str> =
-        complete.flat_map(|slice| slice.parts.values()).map(|part| part.facts.path.as_str()).collect();
-    let parts = ledger.summary().manifest_parts.iter();
-    Room::new(schema, parts.filter(|part| delivered.contains(part.path.as_str())))
 }
 
 /// Rows per batch: as configured, or unbounded where bytes decide.
