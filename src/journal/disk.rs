@@ -334,14 +334,16 @@ fn refused_by_system(error: &io::Error) -> bool {
 }
 
 /// Tries once more on a copy without the files that the engine derives from its log. The copy takes the log's place
-/// when it holds everything that was acknowledged; else the log stays as it is.
+/// when it holds everything that was acknowledged, or when there never was anything; else the log stays as it is.
 fn open_rebuilt(paths: &Paths, witness: &Witness, because: &str) -> Result<(SledStore, Scan)> {
     let retry = paths.retry();
     let io = |error| unwritable(&retry, "cannot be written", error);
     remove_directory(&retry).map_err(io)?;
     copy_log(&paths.log(), &retry).map_err(io)?;
     match open_log(&retry, witness.mark)? {
-        Attempt::Opened(store, scan) if holds_acknowledged(witness, &scan) => drop(store),
+        Attempt::Opened(store, scan) if holds_acknowledged(witness, &scan) || was_never_used(paths, witness) => {
+            drop(store);
+        }
         Attempt::Opened(..) => {
             remove_directory(&retry).map_err(io)?;
             return Err(unopenable(&paths.log(), because));
@@ -362,6 +364,17 @@ fn open_rebuilt(paths: &Paths, witness: &Witness, because: &str) -> Result<(Sled
 
 fn holds_acknowledged(witness: &Witness, scan: &Scan) -> bool {
     witness.mark.is_some_and(|mark| scan.at_head == Some(mark.hash) || mark == Mark::GENESIS)
+}
+
+/// Whether the process or the machine stopped during the very first open. The engine writes its configuration in two steps
+/// and never syncs it, so what is left of it can be half a file; the head comes after it, and the first event after that.
+fn was_never_used(paths: &Paths, witness: &Witness) -> bool {
+    let bytes = fs::metadata(sled_store::data_file(&paths.log())).map(|data| data.len());
+    let holds_nothing = match bytes {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    witness.mark.is_none() && holds_nothing
 }
 
 /// Puts the log that was made in `log.retry` into its place, and the one that was there under `old`.

@@ -363,6 +363,28 @@ fn a_log_that_cannot_be_opened_is_rebuilt_from_its_own_data_when_nothing_is_lost
 }
 
 #[test]
+fn half_a_configuration_of_the_engine_is_no_damage_before_the_first_event_and_is_one_without_a_head_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    // As after a stop in the middle of the first open: an empty log, half a configuration, no head yet.
+    let stop_in_first_open = |dir: &Path| {
+        let conf = dir.join("log/conf");
+        let half = fs::read(&conf).unwrap().len() - 4;
+        fs::File::options().write(true).open(&conf).unwrap().set_len(half as u64).unwrap();
+        fs::remove_file(dir.join("head")).unwrap();
+    };
+    fs::write(dir.path().join("log/db"), b"").unwrap();
+    stop_in_first_open(dir.path());
+    let mut opened = open(dir.path()).unwrap();
+    assert!(matches!(opened.recovery(), Recovery::LogRebuilt { then, .. } if **then == Recovery::Fresh));
+    let written = append(&mut opened, [durable(1)]);
+    drop(opened);
+    assert_eq!(records(&open(dir.path()).unwrap()), written);
+    stop_in_first_open(dir.path());
+    assert_eq!(refusal(dir.path()).kind(), ErrorKind::JournalUnopenable);
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_and_not_be_rebuilt_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), 4);
