@@ -353,6 +353,7 @@ fn open_rebuilt(paths: &Paths, witness: &Witness, because: &str) -> Result<(Sled
             return Err(unopenable(&paths.log(), &format!("{because}; and on a copy: {again}")));
         }
     }
+    wait_for_engine_lock_of(&sled_store::data_file(&retry), &paths.dir)?;
     fs::create_dir_all(paths.aside()).map_err(io)?;
     exchange_log(paths, &free_name(&paths.aside(), "log")).map_err(io)?;
     wait_for_engine_lock(paths)?;
@@ -377,8 +378,14 @@ fn was_never_used(paths: &Paths, witness: &Witness) -> bool {
     witness.mark.is_none() && holds_nothing
 }
 
-/// Puts the log that was made in `log.retry` into its place, and the one that was there under `old`.
+/// Puts the log that was made in `log.retry` into its place, and the one that was there under `old`. What takes the place
+/// of something durable is durable before, with its name: a power cut between the renames must find it.
 fn exchange_log(paths: &Paths, old: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(paths.retry())? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    sync_directory(&paths.retry())?;
+    sync_directory(&paths.dir)?;
     fs::rename(paths.log(), old)?;
     fs::rename(paths.retry(), paths.log())?;
     sync_directory(&paths.dir)
@@ -400,19 +407,21 @@ pub fn replace_log(paths: &Paths, anchor: recover::Anchor, events: &dyn Store) -
     recover::fill(&mut store, anchor, events).and_then(|()| store.sync()).map_err(io)?;
     drop(store);
     wait_for_engine_lock_of(&sled_store::data_file(&retry), &paths.dir)?;
-    for file in fs::read_dir(&retry).map_err(io)?.flatten() {
-        File::open(file.path()).and_then(|file| file.sync_all()).map_err(io)?;
-    }
-    sync_directory(&retry).map_err(io)?;
     exchange_log(paths, &old).map_err(io)?;
     remove_directory(&old).map_err(io)
 }
 
-/// A kill between the two renames of [`exchange_log`] leaves the verified copy under its own name.
+/// Where the log lies: a stop between the two renames of [`exchange_log`] leaves the verified copy under its own name.
+pub fn whereabouts(paths: &Paths) -> PathBuf {
+    let retry = paths.retry();
+    if !paths.log().exists() && sled_store::data_file(&retry).exists() { retry } else { paths.log() }
+}
+
+/// Gives such a copy the name of the log.
 pub fn put_back_log(paths: &Paths) -> Result<()> {
-    if !paths.log().exists() && sled_store::data_file(&paths.retry()).exists() {
-        fs::rename(paths.retry(), paths.log())
-            .map_err(|error| unwritable(&paths.log(), "cannot be put back", error))?;
+    let found = whereabouts(paths);
+    if found != paths.log() {
+        fs::rename(&found, paths.log()).map_err(|error| unwritable(&paths.log(), "cannot be put back", error))?;
     }
     Ok(())
 }

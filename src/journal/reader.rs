@@ -205,11 +205,12 @@ enum Reading {
 impl Copy {
     fn take(paths: &Paths) -> Result<Copy> {
         let witness = head::read(&paths.head()).map_err(|error| unreadable(&paths.head(), error))?;
-        if !sled_store::data_file(&paths.log()).exists() {
+        let found = disk::whereabouts(paths);
+        if !sled_store::data_file(&found).exists() {
             return Ok(Copy { witness, log: None });
         }
         let log = TempDirectory::create()?;
-        disk::copy_log(&paths.log(), &log.0).map_err(|error| unreadable(&paths.log(), error))?;
+        disk::copy_log(&found, &log.0).map_err(|error| unreadable(&found, error))?;
         Ok(Copy { witness, log: Some(log) })
     }
 

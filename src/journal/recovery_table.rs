@@ -404,6 +404,8 @@ fn a_kill_between_the_renames_of_a_rebuilt_log_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let written = journal(dir.path(), 4);
     fs::rename(dir.path().join("log"), dir.path().join("log.retry")).unwrap();
+    let looked_at = reader::read(dir.path()).unwrap().remove(0);
+    assert_eq!(looked_at.head().map(|(seq, _)| seq), written.last().map(|last| last.seq), "a reader finds it too");
     assert_eq!(records(&open(dir.path()).unwrap()), written);
 }
 
