@@ -14,16 +14,12 @@
 mod support;
 
 use serde_json::Value;
-use std::io::Write;
-use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use support::converge::{assert_converged, assert_no_half_part, go_on};
 use support::database::Database;
+use support::matrix::{caught, in_parallel, tell};
 use support::rivet::{Finished, Rivet, Scratch, export, run_id};
 use support::{files, oracle};
-
-/// Runs at once. More than the cores, since most of a run's time is waiting for the disk and the server.
-const WIDTH: usize = 4;
 
 const SLICED: &str = "table: t\nmode: chunked\nchunk_count: 4\ntuning: { parallel: 3, batch_size: 100 }";
 
@@ -65,103 +61,6 @@ fn probe(database: &Database, lines: &str) -> Probe {
         assert!(points.iter().any(|p| p.starts_with(&format!("{point}@"))), "the run never passes {point}");
     }
     Probe { rows: files::rows(&files::parts(&run_dir)), points }
-}
-
-/// The run that the journal knows, whatever state it is in. `None` when the kill came before its first fact was durable.
-fn journaled_run(scratch: &Scratch) -> Option<String> {
-    let journal = scratch.journal_dir("orders");
-    if !journal.exists() {
-        return None;
-    }
-    let finished = scratch.rivet(&["replay", "--journal", &journal.display().to_string(), "--json"]);
-    if finished.code() != Some(0) {
-        // An empty journal is no error of replay's; a damaged one is ours.
-        assert!(!finished.stderr.contains("CORRUPT") && !finished.stderr.contains("TRUNCATED"), "{finished}");
-        return None;
-    }
-    finished.summaries().last().map(run_id)
-}
-
-/// Goes on with whatever the killed process left; `killed_at` says where this process is to be killed in its turn.
-fn go_on(scratch: &Scratch, killed_at: Option<&str>) -> Finished {
-    let mut rivet = Rivet::new(scratch);
-    if let Some(point) = killed_at {
-        rivet = rivet.env("RIVET_FAILPOINTS", format!("{point}=kill"));
-    }
-    match journaled_run(scratch) {
-        Some(run) => rivet.run(&["resume", &run, "-c", "rivet.yaml", "--json"]),
-        None => rivet.run(&["run", "-c", "rivet.yaml", "--json"]),
-    }
-}
-
-fn assert_no_half_part(scratch: &Scratch) {
-    let Ok(runs) = std::fs::read_dir(scratch.path().join("out")) else { return };
-    for run in runs.flatten() {
-        files::assert_no_half_part(&run.path());
-    }
-}
-
-/// After everything: the rows of the server, nothing that was not asked for, and a journal that tells the same story.
-fn assert_converged(scratch: &Scratch, finished: Finished, expected: &[String]) {
-    let replayed = || {
-        let journal = scratch.journal_dir("orders").display().to_string();
-        scratch.rivet(&["replay", "--journal", &journal, "--json"]).expect_exit(0).summaries()
-    };
-    let summary = finished.expect_exit(0).summary();
-    assert_eq!(summary["status"], "success", "{summary}");
-    let run_dir = scratch.run_dir(&run_id(&summary));
-    let parts = files::parts(&run_dir);
-    let rows = files::rows(&parts);
-    assert_eq!(rows.len(), expected.len(), "rows lost or doubled in {}", run_dir.display());
-    assert!(rows == expected, "rows changed in {}", run_dir.display());
-    assert_only_named(&run_dir, &parts);
-    let (once, twice) = (replayed(), replayed());
-    assert_eq!(once, twice, "two replays differ");
-    let told = once.iter().find(|told| told["run_id"] == summary["run_id"]).expect("the journal knows the run");
-    assert_eq!(told, &summary, "the replay tells another story than the live run");
-}
-
-/// The run's directory holds the manifest's parts, the manifest and its mark, and what was set aside.
-fn assert_only_named(run_dir: &Path, parts: &[std::path::PathBuf]) {
-    for name in files::tree(run_dir) {
-        let named = parts.iter().any(|part| part == &run_dir.join(&name));
-        let expected = named || name == "manifest.json" || name == "_SUCCESS" || name.starts_with("_quarantine/");
-        assert!(expected, "{name} was left behind in {}", run_dir.display());
-    }
-}
-
-/// Calls `attempt` with every index below `count`, `WIDTH` at a time, and collects what went wrong.
-fn in_parallel(count: usize, attempt: impl Fn(usize) -> Result<(), String> + Sync) -> Vec<String> {
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    std::thread::scope(|scope| {
-        for _ in 0..WIDTH {
-            scope.spawn(|| {
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= count {
-                        return;
-                    }
-                    if let Err(message) = attempt(i) {
-                        wrong.lock().expect("nothing panics while it holds the list").push(message);
-                    }
-                }
-            });
-        }
-    });
-    wrong.into_inner().expect("nothing panics while it holds the list")
-}
-
-/// A failed assertion as text, so that the matrix goes on and reports every point.
-fn caught(point: &str, body: impl FnOnce()) -> Result<(), String> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        format!("{point}: {}", text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("a panic"))
-    })
-}
-
-/// A line of figures that an ordinary run of the tests shows too, because what is written here is not captured.
-fn tell(line: &str) {
-    writeln!(std::io::stderr(), "{line}").expect("standard error takes a line");
 }
 
 #[track_caller]
