@@ -16,8 +16,9 @@ use super::head::{self, Head, Mark, Witness};
 use super::recover::{self, Recovery, Scan};
 use super::sled_store::{self, OpenError, SledStore};
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Exit, Result};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -203,8 +204,8 @@ fn open_kept(paths: &Paths, witness: &Witness, trust_log: bool) -> Result<Opened
     Ok(Opened { store, head, scan, recovery })
 }
 
-/// Opening overwrites what the engine takes for a torn tail. So that a refusal does not destroy what it speaks of, the log
-/// is copied before, as long as that costs next to nothing.
+/// Opening overwrites what the engine takes for a torn tail, and it takes a read that failed for one, too. So that a refusal
+/// does not destroy what it speaks of, the log is copied before, as long as that costs next to nothing.
 struct Found {
     copy: Option<PathBuf>,
 }
@@ -217,32 +218,60 @@ impl Found {
         let copy = paths.dir.join("log.found");
         let io = |error| unwritable(&copy, "cannot be written", error);
         remove_directory(&copy).map_err(io)?;
-        let size = fs::metadata(sled_store::data_file(&paths.log())).map(|data| data.len());
-        // The copy of the first refusal is the one that was untouched.
-        if !size.is_ok_and(|size| size <= COPIED_UP_TO) || paths.aside().join("log.found").exists() {
+        let data = sled_store::data_file(&paths.log());
+        let Ok(size) = fs::metadata(&data).map(|data| data.len()) else { return Ok(Found { copy: None }) };
+        if size > COPIED_UP_TO {
+            // A disk that cannot read it says so here, and not to the engine.
+            let read = File::open(&data).and_then(|mut data| io::copy(&mut data, &mut io::sink()));
+            read.map_err(|error| unwritable(&data, "cannot be read", error))?;
             return Ok(Found { copy: None });
         }
         copy_log(&paths.log(), &copy).map_err(io)?;
         Ok(Found { copy: Some(copy) })
     }
 
-    /// Removes the copy, or keeps it when the log was refused, and says so.
+    /// Removes the copy of a log that was opened. One that was not opened is put back as it was found; when it was refused,
+    /// the copy is kept as well, and the error says where.
     fn settle(self, paths: &Paths, opened: Result<Opened>) -> Result<Opened> {
         let Some(copy) = self.copy else { return opened };
-        let kept = paths.aside().join("log.found");
-        let io = |error| unwritable(&kept, "cannot be written", error);
-        match opened {
-            Err(error) if error.exit() == crate::error::Exit::Protected => {
-                fs::create_dir_all(paths.aside()).and_then(|()| fs::rename(&copy, &kept)).map_err(io)?;
-                let hint = format!("{} The log as it was found is kept in {}.", error.hint(), kept.display());
-                Err(error.with_hint(hint))
-            }
+        let io = |error| unwritable(&copy, "cannot be put back", error);
+        let mut error = match opened {
+            Err(error) if error.exit() != Exit::Busy => error,
             opened => {
                 remove_directory(&copy).map_err(io)?;
-                opened
+                return opened;
+            }
+        };
+        put_back_found(paths, &copy).map_err(io)?;
+        let kept = paths.aside().join("log.found");
+        if error.exit() == Exit::Protected {
+            let hint = format!("{} The log as it was found is kept in {}.", error.hint(), kept.display());
+            error = error.with_hint(hint);
+            if !kept.exists() {
+                if !copy.exists() {
+                    copy_log(&paths.log(), &copy).map_err(io)?;
+                }
+                fs::create_dir_all(paths.aside()).and_then(|()| fs::rename(&copy, &kept)).map_err(io)?;
             }
         }
+        remove_directory(&copy).map_err(io)?;
+        Err(error)
     }
+}
+
+/// Lets the copy of a log take its place, where the engine has changed it.
+fn put_back_found(paths: &Paths, copy: &Path) -> io::Result<()> {
+    let data = |log: &Path| fs::read(sled_store::data_file(log));
+    if data(&paths.log()).is_ok_and(|log| data(copy).is_ok_and(|found| log == found)) {
+        return Ok(());
+    }
+    let old = paths.dir.join("log.old");
+    for leftover in [&paths.retry(), &old] {
+        remove_directory(leftover)?;
+    }
+    fs::rename(copy, paths.retry())?;
+    exchange_log(paths, &old)?;
+    remove_directory(&old)
 }
 
 fn hit(point: &str, paths: &Paths) -> Result<()> {
@@ -327,10 +356,14 @@ pub fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
     }
 }
 
-/// Errors of permission and space say nothing about the log's contents, so they are no reason to rebuild it.
+/// Errors of permission, space, memory, descriptors and the disk itself say nothing about the log's contents, so they are no
+/// reason to rebuild it, or to advise anybody to give it up.
 fn refused_by_system(error: &io::Error) -> bool {
-    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded)
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let refused =
+        matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded | OutOfMemory);
+    let unnamed = [Errno::MFILE, Errno::NFILE, Errno::IO].map(|errno| Some(errno.raw_os_error()));
+    refused || unnamed.contains(&error.raw_os_error())
 }
 
 /// Tries once more on a copy without the files that the engine derives from its log. The copy takes the log's place
