@@ -3,7 +3,8 @@
 //! Compiled to nothing without the feature `failpoints`. With it, `RIVET_FAILPOINTS` holds a list of
 //! `name[@ordinal]=action`, separated by `;`: at the `ordinal`-th passage (1 = first, the default) of the point `name`,
 //! the action happens. Actions: `kill` (SIGKILL to the own process, no destructors, no flush), `error` (the point reports
-//! an injected I/O error), `pause:MILLIS`.
+//! an injected I/O error), `pause:MILLIS`, `clock:SECONDS` (from here on the wall clock is off by that many, which may be
+//! negative).
 //!
 //! `RIVET_FAILPOINTS_TRACE=FILE` appends one line for each passage, which is how a kill matrix enumerates its points
 //! from a probe run instead of sampling them.
@@ -18,20 +19,36 @@ pub fn hit(_name: &str) -> std::io::Result<()> {
     Ok(())
 }
 
+/// How far a test has moved the wall clock. Always 0 without the feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn clock_shift_ms() -> i64 {
+    0
+}
+
 #[cfg(feature = "failpoints")]
-pub use armed::hit;
+pub use armed::{clock_shift_ms, hit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::collections::HashMap;
     use std::io::Write;
+    use std::sync::atomic::{AtomicI64, Ordering};
     use std::sync::{Mutex, OnceLock};
+
+    static CLOCK_SHIFT_MS: AtomicI64 = AtomicI64::new(0);
+
+    /// How far a test has moved the wall clock.
+    pub fn clock_shift_ms() -> i64 {
+        CLOCK_SHIFT_MS.load(Ordering::Relaxed)
+    }
 
     #[derive(Clone)]
     enum Action {
         Kill,
         Error,
         Pause(std::time::Duration),
+        Clock(i64),
     }
 
     struct Armed {
@@ -64,6 +81,9 @@ mod armed {
                     ("error", _) => Action::Error,
                     ("pause", millis) => {
                         Action::Pause(std::time::Duration::from_millis(millis.parse().expect("pause:MILLIS")))
+                    }
+                    ("clock", seconds) => {
+                        Action::Clock(seconds.parse::<i64>().expect("clock:SECONDS").saturating_mul(1000))
                     }
                     (other, _) => panic!("no failpoint action is called {other:?}"),
                 };
@@ -103,6 +123,10 @@ mod armed {
                 }
             }
             Some(Action::Error) => Err(std::io::Error::other(format!("injected at {name}"))),
+            Some(Action::Clock(shift)) => {
+                CLOCK_SHIFT_MS.store(shift, Ordering::Relaxed);
+                Ok(())
+            }
             Some(Action::Pause(time)) => {
                 std::thread::sleep(time);
                 Ok(())
