@@ -3,7 +3,8 @@
 //! Compiled to nothing without the feature `failpoints`. With it, `RIVET_FAILPOINTS` holds a list of
 //! `name[@ordinal]=action`, separated by `;`: at the `ordinal`-th passage (1 = first, the default) of the point `name`,
 //! the action happens. Actions: `kill` (SIGKILL to the own process, no destructors, no flush), `error` (the point reports
-//! an injected I/O error), `panic`, `pause:MILLIS`. `limit:NUMBER` replaces the bound `name`, so that a test need not fill it.
+//! an injected I/O error), `panic`, `pause:MILLIS`, `clock:SECONDS` (from here on the wall clock is off by that many, which may
+//! be negative). `limit:NUMBER` replaces the bound `name`, so that a test need not fill it.
 //!
 //! `RIVET_FAILPOINTS_TRACE=FILE` appends one line for each passage, which is how a kill matrix enumerates its points
 //! from a probe run instead of sampling them.
@@ -25,14 +26,29 @@ pub fn limit(_name: &str, usual: u64) -> u64 {
     usual
 }
 
+/// How far a test has moved the wall clock. Always 0 without the feature `failpoints`.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn clock_shift_ms() -> i64 {
+    0
+}
+
 #[cfg(feature = "failpoints")]
-pub use armed::{hit, limit};
+pub use armed::{clock_shift_ms, hit, limit};
 
 #[cfg(feature = "failpoints")]
 mod armed {
     use std::collections::HashMap;
     use std::io::Write;
+    use std::sync::atomic::{AtomicI64, Ordering};
     use std::sync::{Mutex, OnceLock};
+
+    static CLOCK_SHIFT_MS: AtomicI64 = AtomicI64::new(0);
+
+    /// How far a test has moved the wall clock.
+    pub fn clock_shift_ms() -> i64 {
+        CLOCK_SHIFT_MS.load(Ordering::Relaxed)
+    }
 
     #[derive(Clone)]
     enum Action {
@@ -41,6 +57,7 @@ mod armed {
         Panic,
         Pause(std::time::Duration),
         Limit(u64),
+        Clock(i64),
     }
 
     struct Armed {
@@ -76,6 +93,9 @@ mod armed {
                         Action::Pause(std::time::Duration::from_millis(millis.parse().expect("pause:MILLIS")))
                     }
                     ("limit", number) => Action::Limit(number.parse().expect("limit:NUMBER")),
+                    ("clock", seconds) => {
+                        Action::Clock(seconds.parse::<i64>().expect("clock:SECONDS").saturating_mul(1000))
+                    }
                     (other, _) => panic!("no failpoint action is called {other:?}"),
                 };
                 (name.to_owned(), ordinal, action)
@@ -124,6 +144,10 @@ mod armed {
             }
             Some(Action::Error) => Err(std::io::Error::other(format!("injected at {name}"))),
             Some(Action::Panic) => panic!("injected at {name}"),
+            Some(Action::Clock(shift)) => {
+                CLOCK_SHIFT_MS.store(shift, Ordering::Relaxed);
+                Ok(())
+            }
             Some(Action::Pause(time)) => {
                 std::thread::sleep(time);
                 Ok(())

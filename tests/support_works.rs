@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use support::cluster::OwnCluster;
 use support::database::Database;
-use support::oracle;
+use support::{oracle, trace};
 
 fn write_parquet(path: &Path, ids: Vec<i64>, names: Vec<Option<&str>>) -> PathBuf {
     let columns: Vec<(&str, ArrayRef)> =
@@ -74,4 +74,26 @@ fn a_cluster_of_a_test_survives_its_restart_and_goes_with_the_test() {
     drop(database);
     drop(cluster);
     assert!(!socket_dir.exists(), "the cluster left {} behind", socket_dir.display());
+}
+
+#[test]
+fn calls_that_overlap_are_put_together_and_failures_are_told_from_faults() {
+    let text = r#"7  openat(AT_FDCWD<\x2f\x77>, "\x61", O_WRONLY|O_CREAT, 0666) = 4<\x2f\x77\x2f\x61>
+8  pwrite64(4<\x2f\x77\x2f\x61>, "\x00\xff", 2, 4096 <unfinished ...>
+7  rename("\x61", "\x62") = -1 ENOENT (No such file or directory)
+7  writev(1<\x70>, [{iov_base="\x61\x62", iov_len=2}, {iov_base="\x63", iov_len=1}], 2) = 3
+8  <... pwrite64 resumed>) = 2
+9  fdatasync(5<\x2f\x77>) = -1 EIO (Input/output error) (INJECTED)
+7  +++ exited with 0 +++"#;
+    let calls = trace::parse(text);
+    let seen: Vec<_> = calls.iter().map(|call| (call.name.as_str(), call.began, call.ended, call.returned)).collect();
+    let expected = [("openat", 0, 0, 4), ("rename", 2, 2, -1), ("writev", 3, 3, 3), ("pwrite64", 1, 4, 2)];
+    assert_eq!(seen, [&expected[..], &[("fdatasync", 5, 5, -1)]].concat());
+    assert!(calls[1].failed_with("ENOENT") && !calls[1].injected);
+    assert!(calls[4].failed_with("EIO") && calls[4].injected && calls[4].thread == "9");
+    assert_eq!((calls[0].path(1), calls[0].opened.clone()), ("a".into(), Some("/w/a".into())));
+    assert!(calls[0].has_flag(2, "O_CREAT") && !calls[0].has_flag(2, "O_TRUNC"));
+    assert_eq!(calls[0].descriptor(0), (-100, Some("/w".into())));
+    assert_eq!(calls[2].gathered(1), b"abc");
+    assert_eq!((calls[3].bytes(1), calls[3].number(3)), (vec![0, 255], 4096));
 }

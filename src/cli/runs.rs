@@ -30,8 +30,8 @@ pub struct Args {
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let journals = args.from.read()?;
-    let journals::AllRuns { mut runs, problems, unreadable } = journals::runs(&journals);
-    runs.sort_by_key(|run| run.summary.journal.started_ms());
+    let journals::AllRuns { runs, problems, unreadable } = journals::runs(&journals);
+    let runs = by_time(runs);
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();
     if args.json {
@@ -45,6 +45,18 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     report(&problems, args.json);
     // What could be read was shown; what could not decides the exit code.
     Ok(problems.first().map_or(Exit::Success, |(_, error)| error.exit()))
+}
+
+/// By the time they began, and never against the order of their journal: a clock may have been set back in between.
+fn by_time(runs: Vec<Run<'_>>) -> Vec<Run<'_>> {
+    let mut timed: Vec<(Option<i64>, Run<'_>)> = Vec::with_capacity(runs.len());
+    for run in runs {
+        let before =
+            timed.last().filter(|(_, last)| std::ptr::eq(last.journal, run.journal)).and_then(|(time, _)| *time);
+        timed.push((run.summary.journal.started_ms().max(before), run));
+    }
+    timed.sort_by_key(|(time, _)| *time);
+    timed.into_iter().map(|(_, run)| run).collect()
 }
 
 /// Says which journals could not be read.

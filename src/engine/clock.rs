@@ -1,5 +1,6 @@
 //! The only place where an export reads a clock for its events.
 
+use crate::failpoint;
 use crate::journal::Stamp;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -25,5 +26,6 @@ impl Clock {
 
 /// Milliseconds since 1970. A clock set before that year reads as 0.
 pub fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    since.saturating_add(failpoint::clock_shift_ms())
 }

@@ -17,8 +17,9 @@ use super::head::{self, Head, Mark, Witness};
 use super::recover::{self, Recovery, Scan};
 use super::sled_store::{self, OpenError, SledStore};
 use super::store::Store;
-use crate::error::{Error, ErrorKind, Result, is_system_limit};
+use crate::error::{Error, ErrorKind, Exit, Result, is_system_limit};
 use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -204,8 +205,8 @@ fn open_kept(paths: &Paths, witness: &Witness, trust_log: bool) -> Result<Opened
     Ok(Opened { store, head, scan, recovery })
 }
 
-/// Opening overwrites what the engine takes for a torn tail. So that a refusal does not destroy what it speaks of, the log
-/// is copied before, as long as that costs next to nothing.
+/// Opening overwrites what the engine takes for a torn tail, and it takes a read that failed for one, too. So that a refusal
+/// does not destroy what it speaks of, the log is copied before, as long as that costs next to nothing.
 struct Found {
     copy: Option<PathBuf>,
 }
@@ -218,32 +219,60 @@ impl Found {
         let copy = paths.dir.join("log.found");
         let io = |error| unwritable(&copy, "cannot be written", error);
         remove_directory(&copy).map_err(io)?;
-        let size = fs::metadata(sled_store::data_file(&paths.log())).map(|data| data.len());
-        // The copy of the first refusal is the one that was untouched.
-        if !size.is_ok_and(|size| size <= COPIED_UP_TO) || paths.aside().join("log.found").exists() {
+        let data = sled_store::data_file(&paths.log());
+        let Ok(size) = fs::metadata(&data).map(|data| data.len()) else { return Ok(Found { copy: None }) };
+        if size > COPIED_UP_TO {
+            // A disk that cannot read it says so here, and not to the engine.
+            let read = File::open(&data).and_then(|mut data| io::copy(&mut data, &mut io::sink()));
+            read.map_err(|error| unwritable(&data, "cannot be read", error))?;
             return Ok(Found { copy: None });
         }
         copy_log(&paths.log(), &copy).map_err(io)?;
         Ok(Found { copy: Some(copy) })
     }
 
-    /// Removes the copy, or keeps it when the log was refused, and says so.
+    /// Removes the copy of a log that was opened. One that was not opened is put back as it was found; when it was refused,
+    /// the copy is kept as well, and the error says where.
     fn settle(self, paths: &Paths, opened: Result<Opened>) -> Result<Opened> {
         let Some(copy) = self.copy else { return opened };
-        let kept = paths.aside().join("log.found");
-        let io = |error| unwritable(&kept, "cannot be written", error);
-        match opened {
-            Err(error) if error.exit() == crate::error::Exit::Protected => {
-                fs::create_dir_all(paths.aside()).and_then(|()| fs::rename(&copy, &kept)).map_err(io)?;
-                let hint = format!("{} The log as it was found is kept in {}.", error.hint(), kept.display());
-                Err(error.with_hint(hint))
-            }
+        let io = |error| unwritable(&copy, "cannot be put back", error);
+        let mut error = match opened {
+            Err(error) if error.exit() != Exit::Busy => error,
             opened => {
                 remove_directory(&copy).map_err(io)?;
-                opened
+                return opened;
+            }
+        };
+        put_back_found(paths, &copy).map_err(io)?;
+        let kept = paths.aside().join("log.found");
+        if error.exit() == Exit::Protected {
+            let hint = format!("{} The log as it was found is kept in {}.", error.hint(), kept.display());
+            error = error.with_hint(hint);
+            if !kept.exists() {
+                if !copy.exists() {
+                    copy_log(&paths.log(), &copy).map_err(io)?;
+                }
+                fs::create_dir_all(paths.aside()).and_then(|()| fs::rename(&copy, &kept)).map_err(io)?;
             }
         }
+        remove_directory(&copy).map_err(io)?;
+        Err(error)
     }
+}
+
+/// Lets the copy of a log take its place, where the engine has changed it.
+fn put_back_found(paths: &Paths, copy: &Path) -> io::Result<()> {
+    let data = |log: &Path| fs::read(sled_store::data_file(log));
+    if data(&paths.log()).is_ok_and(|log| data(copy).is_ok_and(|found| log == found)) {
+        return Ok(());
+    }
+    let old = paths.dir.join("log.old");
+    for leftover in [&paths.retry(), &old] {
+        remove_directory(leftover)?;
+    }
+    fs::rename(copy, paths.retry())?;
+    exchange_log(paths, &old)?;
+    remove_directory(&old)
 }
 
 fn hit(point: &str, paths: &Paths) -> Result<()> {
@@ -328,22 +357,26 @@ pub fn open_log(log: &Path, head: Option<Mark>) -> Result<Attempt> {
     }
 }
 
-/// Errors of permission, space and limits say nothing about the log's contents, so they are no reason to rebuild it.
+/// Errors of permission, space, memory, limits and the disk itself say nothing about the log's contents, so they are no reason
+/// to rebuild it, or to advise anybody to give it up.
 fn refused_by_system(error: &io::Error) -> bool {
-    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded)
+    use io::ErrorKind::{OutOfMemory, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded | OutOfMemory)
         || is_system_limit(error)
+        || error.raw_os_error() == Some(Errno::IO.raw_os_error())
 }
 
 /// Tries once more on a copy without the files that the engine derives from its log. The copy takes the log's place
-/// when it holds everything that was acknowledged; else the log stays as it is.
+/// when it holds everything that was acknowledged, or when there never was anything; else the log stays as it is.
 fn open_rebuilt(paths: &Paths, witness: &Witness, because: &str) -> Result<(SledStore, Scan)> {
     let retry = paths.retry();
     let io = |error| unwritable(&retry, "cannot be written", error);
     remove_directory(&retry).map_err(io)?;
     copy_log(&paths.log(), &retry).map_err(io)?;
     match open_log(&retry, witness.mark)? {
-        Attempt::Opened(store, scan) if holds_acknowledged(witness, &scan) => drop(store),
+        Attempt::Opened(store, scan) if holds_acknowledged(witness, &scan) || was_never_used(paths, witness) => {
+            drop(store);
+        }
         Attempt::Opened(..) => {
             remove_directory(&retry).map_err(io)?;
             return Err(unopenable(&paths.log(), because));
@@ -353,6 +386,7 @@ fn open_rebuilt(paths: &Paths, witness: &Witness, because: &str) -> Result<(Sled
             return Err(unopenable(&paths.log(), &format!("{because}; and on a copy: {again}")));
         }
     }
+    wait_for_engine_lock_of(&sled_store::data_file(&retry), &paths.dir)?;
     fs::create_dir_all(paths.aside()).map_err(io)?;
     exchange_log(paths, &free_name(&paths.aside(), "log")).map_err(io)?;
     wait_for_engine_lock(paths)?;
@@ -366,8 +400,25 @@ fn holds_acknowledged(witness: &Witness, scan: &Scan) -> bool {
     witness.mark.is_some_and(|mark| scan.at_head == Some(mark.hash) || mark == Mark::GENESIS)
 }
 
-/// Puts the log that was made in `log.retry` into its place, and the one that was there under `old`.
+/// Whether the process or the machine stopped during the very first open. The engine writes its configuration in two steps
+/// and never syncs it, so what is left of it can be half a file; the head comes after it, and the first event after that.
+fn was_never_used(paths: &Paths, witness: &Witness) -> bool {
+    let bytes = fs::metadata(sled_store::data_file(&paths.log())).map(|data| data.len());
+    let holds_nothing = match bytes {
+        Ok(bytes) => bytes == 0,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    witness.mark.is_none() && holds_nothing
+}
+
+/// Puts the log that was made in `log.retry` into its place, and the one that was there under `old`. What takes the place
+/// of something durable is durable before, with its name: a power cut between the renames must find it.
 fn exchange_log(paths: &Paths, old: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(paths.retry())? {
+        File::open(entry?.path())?.sync_all()?;
+    }
+    sync_directory(&paths.retry())?;
+    sync_directory(&paths.dir)?;
     fs::rename(paths.log(), old)?;
     fs::rename(paths.retry(), paths.log())?;
     sync_directory(&paths.dir)
@@ -389,19 +440,21 @@ pub fn replace_log(paths: &Paths, anchor: recover::Anchor, events: &dyn Store) -
     recover::fill(&mut store, anchor, events).and_then(|()| store.sync()).map_err(io)?;
     drop(store);
     wait_for_engine_lock_of(&sled_store::data_file(&retry), &paths.dir)?;
-    for file in fs::read_dir(&retry).map_err(io)?.flatten() {
-        File::open(file.path()).and_then(|file| file.sync_all()).map_err(io)?;
-    }
-    sync_directory(&retry).map_err(io)?;
     exchange_log(paths, &old).map_err(io)?;
     remove_directory(&old).map_err(io)
 }
 
-/// A kill between the two renames of [`exchange_log`] leaves the verified copy under its own name.
+/// Where the log lies: a stop between the two renames of [`exchange_log`] leaves the verified copy under its own name.
+pub fn whereabouts(paths: &Paths) -> PathBuf {
+    let retry = paths.retry();
+    if !paths.log().exists() && sled_store::data_file(&retry).exists() { retry } else { paths.log() }
+}
+
+/// Gives such a copy the name of the log.
 pub fn put_back_log(paths: &Paths) -> Result<()> {
-    if !paths.log().exists() && sled_store::data_file(&paths.retry()).exists() {
-        fs::rename(paths.retry(), paths.log())
-            .map_err(|error| unwritable(&paths.log(), "cannot be put back", error))?;
+    let found = whereabouts(paths);
+    if found != paths.log() {
+        fs::rename(&found, paths.log()).map_err(|error| unwritable(&paths.log(), "cannot be put back", error))?;
     }
     Ok(())
 }

@@ -209,13 +209,14 @@ enum Reading {
 impl Copy {
     fn take(paths: &Paths) -> Result<Copy> {
         let witness = head::read(&paths.head()).map_err(|error| unreadable(&paths.head(), error))?;
-        if !sled_store::data_file(&paths.log()).exists() {
+        let found = disk::whereabouts(paths);
+        if !sled_store::data_file(&found).exists() {
             return Ok(Copy { witness, log: None });
         }
         let log = TempDirectory::create()?;
-        disk::copy_log(&paths.log(), &log.path)
+        disk::copy_log(&found, &log.path)
             .and_then(|()| crate::failpoint::hit("reader.copied"))
-            .map_err(|error| unreadable(&paths.log(), error))?;
+            .map_err(|error| unreadable(&found, error))?;
         Ok(Copy { witness, log: Some(log) })
     }
 

@@ -357,6 +357,28 @@ fn a_log_that_cannot_be_opened_is_rebuilt_from_its_own_data_when_nothing_is_lost
 }
 
 #[test]
+fn half_a_configuration_of_the_engine_is_no_damage_before_the_first_event_and_is_one_without_a_head_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    // As after a stop in the middle of the first open: an empty log, half a configuration, no head yet.
+    let stop_in_first_open = |dir: &Path| {
+        let conf = dir.join("log/conf");
+        let half = fs::read(&conf).unwrap().len() - 4;
+        fs::File::options().write(true).open(&conf).unwrap().set_len(half as u64).unwrap();
+        fs::remove_file(dir.join("head")).unwrap();
+    };
+    fs::write(dir.path().join("log/db"), b"").unwrap();
+    stop_in_first_open(dir.path());
+    let mut opened = open(dir.path()).unwrap();
+    assert!(matches!(opened.recovery(), Recovery::LogRebuilt { then, .. } if **then == Recovery::Fresh));
+    let written = append(&mut opened, [durable(1)]);
+    drop(opened);
+    assert_eq!(records(&open(dir.path()).unwrap()), written);
+    stop_in_first_open(dir.path());
+    assert_eq!(refusal(dir.path()).kind(), ErrorKind::JournalUnopenable);
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_and_not_be_rebuilt_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     journal(dir.path(), 4);
@@ -376,6 +398,8 @@ fn a_kill_between_the_renames_of_a_rebuilt_log_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let written = journal(dir.path(), 4);
     fs::rename(dir.path().join("log"), dir.path().join("log.retry")).unwrap();
+    let looked_at = reader::read(dir.path()).unwrap().remove(0);
+    assert_eq!(looked_at.head().map(|(seq, _)| seq), written.last().map(|last| last.seq), "a reader finds it too");
     assert_eq!(records(&open(dir.path()).unwrap()), written);
 }
 
@@ -487,11 +511,15 @@ fn a_refused_log_is_kept_as_it_was_found_and_the_first_one_counts() {
         let refused = refusal(dir.path());
         assert_eq!(refused.kind(), ErrorKind::JournalTruncated);
         assert_eq!(fs::read(kept.join("db")).unwrap(), data);
+        assert_eq!(fs::read(&log).unwrap(), data, "the engine overwrote what follows the damage, and it was put back");
     }
-    assert_ne!(fs::read(&log).unwrap(), data, "the engine overwrote what followed the damage");
-    assert!(!dir.path().join("log.found").exists());
-    // The kept copy is a whole log: with the damage mended, it is the journal again.
+    for leftover in ["log.found", "log.retry", "log.old"] {
+        assert!(!dir.path().join(leftover).exists(), "{leftover}");
+    }
+    // With the damage mended, it is the journal again, where it lies and where it is kept.
     data[middle] ^= 1;
+    fs::write(&log, &data).unwrap();
+    assert_eq!(records(&open(dir.path()).unwrap()).len(), 8);
     fs::write(kept.join("db"), &data).unwrap();
     fs::remove_dir_all(dir.path().join("log")).unwrap();
     fs::rename(&kept, dir.path().join("log")).unwrap();

@@ -7,6 +7,7 @@
 //! * [`converge`] and [`matrix`]: what a run that was stopped has to end in, and many such runs side by side.
 //! * [`probe`]: where such runs are stopped.
 //! * [`proxy::Proxy`]: a network that breaks.
+//! * [`trace`]: the system calls of a process, as strace prints them.
 //! * [`oracle`]: the server's own rows against what DuckDB and pyarrow read in the files.
 //!
 //! Nothing here skips. What is missing is an error that says what to install.
@@ -24,3 +25,4 @@ pub mod oracle;
 pub mod probe;
 pub mod proxy;
 pub mod rivet;
+pub mod trace;
