@@ -4,11 +4,14 @@ mod support;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::*;
+use rivet::config::model::{Selection, TypePolicies};
 use rivet::config::{Host, Secret, SourceConfig, Tls};
 use rivet::run::schema::ColumnType;
-use rivet::source::postgres::types::{SourceType, map};
+use rivet::source::postgres::catalog::{self, Described};
+use rivet::source::postgres::sql::ident;
 use rivet::source::postgres::{DecodeColumn, Decoder, Session, SessionSettings};
 use rivet::{Error, ErrorKind};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use support::database::Database;
 
@@ -53,46 +56,33 @@ fn ask(session: &Session, sql: &str) -> String {
     value.expect("a value")
 }
 
-/// A type as the catalog has it.
-fn source_type(database: &Database, oid: u32, typmod: i32) -> SourceType {
-    let sql = format!(
-        "SELECT typtype, typsend <> 0, coalesce((SELECT e.oid FROM pg_type e WHERE e.typarray = t.oid), 0), \
-         typbasetype, typtypmod, format_type(oid, {typmod}) FROM pg_type t WHERE oid = {oid}"
-    );
-    let row = database.value(&sql);
-    let fields: Vec<&str> = row.splitn(6, '|').collect();
-    let inner = |field: &str, typmod: i32| {
-        let oid: u32 = field.parse().expect("an oid");
-        (oid != 0).then(|| Box::new(source_type(database, oid, typmod)))
-    };
-    SourceType {
-        oid,
-        typmod,
-        typtype: fields[0].chars().next().expect("a letter"),
-        has_send: fields[1] == "t",
-        element: inner(fields[2], -1),
-        base: inner(fields[3], fields[4].parse().expect("a modifier")),
-        name: fields[5].to_owned(),
-    }
-}
-
 /// The columns of a table, and the COPY that reads them.
 fn columns(database: &Database, table: &str, wanted: Option<&ColumnType>) -> (Vec<DecodeColumn>, String) {
-    let sql = format!(
-        "SELECT attname, atttypid, atttypmod, attnotnull FROM pg_attribute \
-         WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
-    );
-    let mut columns = Vec::new();
-    let mut list = Vec::new();
-    for row in database.query(&sql) {
-        let fields: Vec<&str> = row.split('|').collect();
-        let source = source_type(database, fields[1].parse().unwrap(), fields[2].parse().unwrap());
-        let mapping = map(&source, wanted).expect("a mapping");
-        let cast = mapping.cast.map(|cast| format!("::{cast}")).unwrap_or_default();
-        list.push(format!("\"{}\"{cast}", fields[0]));
-        columns.push(DecodeColumn { name: fields[0].to_owned(), nullable: fields[3] == "f", mapping });
-    }
-    (columns, format!("COPY (SELECT {} FROM {table} ORDER BY ctid) TO STDOUT (FORMAT binary)", list.join(", ")))
+    let described = block_on(async {
+        let session = Session::connect(&source(&database.url()), &PATIENT).await.expect("a session");
+        let selection = Selection::Table { schema: None, name: table.to_owned() };
+        let describe = |wanted| describe_with(&session, &selection, wanted);
+        let plain = describe(BTreeMap::new()).await;
+        match wanted {
+            None => plain,
+            Some(wanted) => {
+                let names = plain.columns.iter().map(|source| source.column.name.clone());
+                describe(names.map(|name| (name, wanted.clone())).collect()).await
+            }
+        }
+    });
+    let selects = described.columns.iter().map(|source| source.mapping.select.sql(&ident(&source.column.name)));
+    let selects: Vec<String> = selects.collect();
+    let columns = described
+        .columns
+        .into_iter()
+        .map(|source| DecodeColumn::new(source.column.name, source.column.nullable, source.mapping));
+    let sql = format!("COPY (SELECT {} FROM {table} ORDER BY ctid) TO STDOUT (FORMAT binary)", selects.join(", "));
+    (columns.collect(), sql)
+}
+
+async fn describe_with(session: &Session, selection: &Selection, wanted: BTreeMap<String, ColumnType>) -> Described {
+    catalog::describe(session.client(), selection, &wanted, TypePolicies::default()).await.expect("a description")
 }
 
 /// Reads a whole table in one batch.

@@ -4,7 +4,7 @@ mod support;
 
 use rivet::config::{Host, Secret, SourceConfig, Tls, TlsMode};
 use rivet::run::schema::ColumnType;
-use rivet::source::postgres::types::{Mapping, Wire};
+use rivet::source::postgres::types::{Mapping, Select, Wire};
 use rivet::source::postgres::{DecodeColumn, Decoder, Session, SessionSettings};
 use rivet::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt, chown};
@@ -65,10 +65,10 @@ fn encrypted_cluster(dir: &Path) -> (OwnCluster, Database) {
 /// Connects and copies rows; returns how many the decoder saw.
 fn rows_over(source: &SourceConfig) -> Result<u64, Error> {
     let session = block_on(Session::connect(source, &SETTINGS))?;
-    let mapping = |wire, column_type| Mapping { wire, column_type, cast: None };
+    let mapping = |wire, column_type| Mapping { wire, column_type, select: Select::Plain };
     let columns = [
-        DecodeColumn { name: "g".into(), nullable: false, mapping: mapping(Wire::Int4, ColumnType::Int32) },
-        DecodeColumn { name: "t".into(), nullable: true, mapping: mapping(Wire::Text, ColumnType::Text) },
+        DecodeColumn::new("g", false, mapping(Wire::Int4, ColumnType::Int32)),
+        DecodeColumn::new("t", true, mapping(Wire::Text, ColumnType::Text)),
     ];
     let mut decoder = Decoder::new(&columns, 1 << 20)?;
     let sql = "COPY (SELECT generate_series(1, 300000), repeat('x', 50)) TO STDOUT (FORMAT binary)";

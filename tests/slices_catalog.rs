@@ -18,7 +18,7 @@ fn query(text: &str) -> Selection {
 }
 
 async fn refused(client: &tokio_postgres::Client, selection: &Selection) -> Error {
-    describe(client, selection, &BTreeMap::new()).await.expect_err("this cannot be described")
+    describe(client, selection, &BTreeMap::new(), Default::default()).await.expect_err("this cannot be described")
 }
 
 #[tokio::test]
@@ -160,14 +160,14 @@ async fn missing_privileges_are_named_before_anything_is_read() {
 async fn an_override_changes_the_column_and_one_for_no_column_is_refused() {
     let client = prepared("cat_over", "CREATE TABLE t (id int, amount numeric)").await;
     let wanted = BTreeMap::from([("amount".to_owned(), ColumnType::Decimal { precision: 20, scale: 4 })]);
-    let described = describe(&client, &table("cat_over", "t"), &wanted).await.unwrap();
+    let described = describe(&client, &table("cat_over", "t"), &wanted, Default::default()).await.unwrap();
     assert_eq!(described.columns[1].column.column_type.to_string(), "decimal(20,4)");
     let wanted = BTreeMap::from([("Amuont".to_owned(), ColumnType::Text)]);
-    let error = describe(&client, &table("cat_over", "t"), &wanted).await.unwrap_err();
+    let error = describe(&client, &table("cat_over", "t"), &wanted, Default::default()).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
     assert!(error.what().contains("\"Amuont\"") && error.hint().contains("\"amount\""), "{error}");
     let wanted = BTreeMap::from([("id".to_owned(), ColumnType::Uuid)]);
-    let error = describe(&client, &table("cat_over", "t"), &wanted).await.unwrap_err();
+    let error = describe(&client, &table("cat_over", "t"), &wanted, Default::default()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::ConfigInvalid && error.what().contains("column \"id\""), "{error}");
 }
 

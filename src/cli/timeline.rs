@@ -167,6 +167,10 @@ pub fn details(event: &Event) -> String {
             format!("{outcome} after {}{why}", figures::duration(Duration::from_millis(e.duration_ms)))
         }
         Event::RunAbandoned(e) => e.reason.clone(),
+        Event::SpecialValuesCounted(e) => {
+            let counts = e.counts.iter().map(|c| format!("{} {} in column {}", c.count, c.kind, c.column + 1));
+            format!("slice {} attempt {}: {}", e.slice, e.attempt, counts.collect::<Vec<_>>().join(", "))
+        }
         Event::RelationResolved(e) => {
             let below = match (e.below.first(), e.relations) {
                 (None, _) => String::new(),

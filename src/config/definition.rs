@@ -6,6 +6,7 @@
 //! and its resume changes no byte. The source is in it as host, port and database, so that a resume does not add rows
 //! of another server; user and password may be rotated.
 
+use super::model::TypePolicies;
 use super::{Chunks, Compression, ExportConfig, Host, Selection, SourceConfig};
 use crate::run::ids::Fingerprint;
 use std::fmt::Write;
@@ -65,6 +66,9 @@ fn canonical(export: &ExportConfig, source: &SourceConfig, template: &str) -> St
     // Came later: only where it says something else than every definition before it did.
     if export.row_group_bytes != ROW_GROUP_BYTES {
         item("row_group_bytes", &export.row_group_bytes.to_string());
+    }
+    if export.types != TypePolicies::default() {
+        item("types", &format!("{} {}", export.types.special_values.name(), export.types.numeric.name()));
     }
     text
 }

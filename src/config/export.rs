@@ -1,5 +1,6 @@
 //! One entry of `exports`.
 
+use super::model::{BareNumeric, SpecialValues, TypePolicies};
 use super::section::{Field, Section, nearest, parse_size};
 use super::source::Source;
 use super::tuning::{self, Layer, MAX_PARALLEL};
@@ -21,6 +22,7 @@ const KEYS: &[&str] = &[
     "format",
     "destination",
     "columns",
+    "types",
     "skip_empty",
     "on_schema_drift",
     "consistency",
@@ -144,6 +146,7 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
         compression: read_compression(&section)?,
         destination: destination::read(context, &section.required("destination")?)?,
         columns: read_columns(&section)?,
+        types: read_types(&section)?,
         skip_empty: section.get("skip_empty").map(|field| field.flag()).transpose()?.unwrap_or(false),
         on_schema_drift: on_schema_drift.unwrap_or_default(),
         restart_on_resume,
@@ -437,6 +440,21 @@ fn read_row_groups(section: &Section<'_>) -> Result<RowGroups> {
         return Err(field.invalid("needs `row_group_strategy: fixed_rows`"));
     }
     Ok(RowGroups { rows, bytes: target.unwrap_or(ROW_GROUP_BYTES).min(most) })
+}
+
+fn read_types(section: &Section<'_>) -> Result<TypePolicies> {
+    let Some(field) = section.get("types") else { return Ok(TypePolicies::default()) };
+    let section = field.section(&["special_values", "numeric"])?;
+    let special_values = [
+        ("error", SpecialValues::Error),
+        ("null", SpecialValues::Null),
+        ("text", SpecialValues::Text),
+        ("clamp", SpecialValues::Clamp),
+    ];
+    let numeric = [("string", BareNumeric::Text), ("probe", BareNumeric::Probe)];
+    let special_values = section.get("special_values").map(|field| field.word(&special_values)).transpose()?;
+    let numeric = section.get("numeric").map(|field| field.word(&numeric)).transpose()?;
+    Ok(TypePolicies { special_values: special_values.unwrap_or_default(), numeric: numeric.unwrap_or_default() })
 }
 
 fn read_columns(section: &Section<'_>) -> Result<BTreeMap<String, ColumnType>> {

@@ -119,6 +119,7 @@ pub struct ExportConfig {
     pub destination: DestinationConfig,
     /// Overrides by column.
     pub columns: BTreeMap<String, ColumnType>,
+    pub types: TypePolicies,
     pub skip_empty: bool,
     pub on_schema_drift: DriftPolicy,
     /// `consistency: restart`: a resume starts over in its new snapshot instead of mixing two.
@@ -221,4 +222,57 @@ pub struct Chunks {
     pub size: Option<u64>,
     /// Number of slices.
     pub count: Option<u32>,
+}
+
+/// `types`: what becomes of what a column's type alone does not settle.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TypePolicies {
+    pub special_values: SpecialValues,
+    pub numeric: BareNumeric,
+}
+
+/// What becomes of values that the delivered type has no room for: `NaN` and infinities of a decimal, infinite dates and
+/// times, `24:00:00`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum SpecialValues {
+    /// An error for decimals, a counted NULL for dates and times.
+    #[default]
+    Usual,
+    Error,
+    Null,
+    /// Columns that can hold any are delivered as text.
+    Text,
+    /// The nearest value that fits, counted.
+    Clamp,
+}
+
+impl SpecialValues {
+    pub fn name(self) -> &'static str {
+        match self {
+            SpecialValues::Usual => "usual",
+            SpecialValues::Error => "error",
+            SpecialValues::Null => "null",
+            SpecialValues::Text => "text",
+            SpecialValues::Clamp => "clamp",
+        }
+    }
+}
+
+/// How a `numeric` without a declared precision is delivered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum BareNumeric {
+    /// As text, every digit as it is.
+    #[default]
+    Text,
+    /// As the decimal that holds the values that are there, which are looked through beforehand in the same snapshot.
+    Probe,
+}
+
+impl BareNumeric {
+    pub fn name(self) -> &'static str {
+        match self {
+            BareNumeric::Text => "string",
+            BareNumeric::Probe => "probe",
+        }
+    }
 }

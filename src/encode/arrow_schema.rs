@@ -4,7 +4,7 @@
 //! metadata: the source's own type name, and the canonical extension types from which the Parquet writer takes its UUID
 //! and JSON annotations.
 
-use crate::run::schema::{Column, ColumnType, Schema};
+use crate::run::schema::{Column, ColumnType, Schema, StructField};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Fields, SchemaRef, TimeUnit};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -42,17 +42,54 @@ pub fn data_type(column_type: &ColumnType) -> DataType {
         ColumnType::Text | ColumnType::Json => DataType::Utf8,
         ColumnType::Binary => DataType::Binary,
         ColumnType::Uuid => DataType::FixedSizeBinary(16),
+        ColumnType::Interval => DataType::Struct(interval_fields()),
         ColumnType::List(element) => DataType::List(list_field(element)),
+        ColumnType::Struct(fields) => DataType::Struct(struct_fields(fields)),
+        ColumnType::Range(element) => DataType::Struct(range_fields(element)),
+        ColumnType::Map => DataType::Map(map_entries(), false),
     }
+}
+
+fn inner_field(name: &str, column_type: &ColumnType, nullable: bool) -> FieldRef {
+    let mut metadata = HashMap::new();
+    mark_extension(column_type, &mut metadata);
+    Arc::new(Field::new(name, data_type(column_type), nullable).with_metadata(metadata))
+}
+
+/// The parts of an interval, which together are as PostgreSQL stores it.
+pub fn interval_fields() -> Fields {
+    let part = |name, data_type| Field::new(name, data_type, false);
+    Fields::from(vec![part("months", DataType::Int32), part("days", DataType::Int32), part("micros", DataType::Int64)])
+}
+
+/// The fields of a composite value. Each may be NULL: PostgreSQL has no composite type that forbids it.
+pub fn struct_fields(fields: &[StructField]) -> Fields {
+    fields.iter().map(|field| inner_field(&field.name, &field.column_type, true)).collect()
+}
+
+/// A range's ends, NULL where it has none, and whether they belong to it. An empty range has neither.
+pub fn range_fields(element: &ColumnType) -> Fields {
+    let flag = |name| Arc::new(Field::new(name, DataType::Boolean, false));
+    Fields::from(vec![
+        inner_field("lower", element, true),
+        inner_field("upper", element, true),
+        flag("lower_inc"),
+        flag("upper_inc"),
+        flag("empty"),
+    ])
+}
+
+/// Arrow's and Parquet's own names for the entries of a map.
+pub fn map_entries() -> FieldRef {
+    let entry = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Utf8, true)]);
+    Arc::new(Field::new("key_value", DataType::Struct(entry), false))
 }
 
 /// The inner field of a list of `element`. Elements may always be NULL: PostgreSQL has no array type that forbids it.
 ///
 /// Decoders build their list arrays with this field, so that batches and schema agree to the letter.
 pub fn list_field(element: &ColumnType) -> FieldRef {
-    let mut metadata = HashMap::new();
-    mark_extension(element, &mut metadata);
-    Arc::new(Field::new(LIST_ELEMENT, data_type(element), true).with_metadata(metadata))
+    inner_field(LIST_ELEMENT, element, true)
 }
 
 /// The field of one column, with its source type and, where there is one, its extension type as metadata.

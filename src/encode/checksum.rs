@@ -16,6 +16,9 @@ pub const NULL_HASH: u64 = 0x9ae1_6a3b_2f90_404f;
 /// Start of a list's hash, before its length is mixed in.
 pub const LIST_SEED: u64 = 0xc3a5_c85c_97cb_3127;
 
+/// Start of the hash of a struct, a range or an interval.
+pub const STRUCT_SEED: u64 = 0x94d0_49bb_1331_11ec;
+
 /// The finaliser of SplitMix64 (Steele, Lea and Flood 2014, with Stafford's constants, variant 13). A bijection: two
 /// different values of 64 bits never hash alike.
 #[inline(always)]
@@ -112,6 +115,13 @@ fn each_hash<F: FnMut(u64)>(array: &dyn Array, sink: &mut F) -> Result<()> {
         DataType::FixedSizeBinary(_) => each_bytes(array.as_fixed_size_binary().iter(), sink),
         DataType::List(_) => each_list::<i32, F>(array, sink)?,
         DataType::LargeList(_) => each_list::<i64, F>(array, sink)?,
+        DataType::Struct(_) => each_struct(array, sink)?,
+        // A map is a list of entries, in the order in which they are stored.
+        DataType::Map(..) => {
+            let map = array.as_map();
+            let entries = row_hashes(map.entries())?;
+            each_run(map.value_offsets(), &entries, 0, |row| map.is_null(row), sink);
+        }
         DataType::Dictionary(..) => each_dictionary(array, sink)?,
         other => {
             let what = format!("there is no checksum for values of Arrow's type {other}");
@@ -164,14 +174,40 @@ fn each_list<O: OffsetSizeTrait, F: FnMut(u64)>(array: &dyn Array, sink: &mut F)
     let (first, last) = (offsets[0].as_usize(), offsets[lists.len()].as_usize());
     // Elements outside of the slice that this array is belong to other rows.
     let elements = row_hashes(&lists.values().slice(first, last - first))?;
-    for row in 0..lists.len() {
-        if lists.is_null(row) {
+    each_run(offsets, &elements, first, |row| lists.is_null(row), sink);
+    Ok(())
+}
+
+/// The hash of each row's run of elements, whose hashes begin with that of element number `first`.
+fn each_run<O: OffsetSizeTrait, F: FnMut(u64)>(
+    offsets: &[O],
+    elements: &[u64],
+    first: usize,
+    is_null: impl Fn(usize) -> bool,
+    sink: &mut F,
+) {
+    for (row, ends) in offsets.windows(2).enumerate() {
+        if is_null(row) {
             sink(NULL_HASH);
             continue;
         }
-        let row_elements = &elements[offsets[row].as_usize() - first..offsets[row + 1].as_usize() - first];
-        let start = mix(LIST_SEED ^ row_elements.len() as u64);
-        sink(row_elements.iter().fold(start, |hash, element| mix(hash ^ element)));
+        let run = &elements[ends[0].as_usize() - first..ends[1].as_usize() - first];
+        let start = mix(LIST_SEED ^ run.len() as u64);
+        sink(run.iter().fold(start, |hash, element| mix(hash ^ element)));
+    }
+}
+
+/// Fields in order; names do not count.
+fn each_struct<F: FnMut(u64)>(array: &dyn Array, sink: &mut F) -> Result<()> {
+    let values = array.as_struct();
+    let mut hashes = vec![mix(STRUCT_SEED ^ values.num_columns() as u64); values.len()];
+    for field in values.columns() {
+        for (hash, value) in hashes.iter_mut().zip(row_hashes(field)?) {
+            *hash = mix(*hash ^ value);
+        }
+    }
+    for (row, hash) in hashes.into_iter().enumerate() {
+        sink(if values.is_null(row) { NULL_HASH } else { hash });
     }
     Ok(())
 }

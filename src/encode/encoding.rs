@@ -42,14 +42,13 @@ pub const SAMPLE_ROWS: usize = 16_384;
 /// Fewer values than this say nothing; the Parquet writer's own rule (a dictionary until it grows too large) then holds.
 const ENOUGH: usize = 256;
 
-/// The encoding for `column`, of which these are the first rows of a part.
+/// The encoding for a leaf of a column, of which these are the first values of a part.
 ///
 /// `group_rows` is how many rows a row group is expected to hold; dictionaries do not outlive a group.
 ///
 /// # Errors
 /// `Internal`, for a type that no column of rivet's has.
-pub fn choose(column: &ArrayRef, group_rows: usize) -> Result<ColumnEncoding> {
-    let leaf = leaf(column);
+pub fn choose(leaf: &ArrayRef, group_rows: usize) -> Result<ColumnEncoding> {
     let sample = leaf.slice(0, leaf.len().min(SAMPLE_ROWS));
     if matches!(sample.data_type(), DataType::Boolean | DataType::FixedSizeBinary(_)) {
         return Ok(ColumnEncoding::Plain);
@@ -169,11 +168,14 @@ fn count_runs(mut hashes: Vec<u64>) -> Runs {
     runs
 }
 
-/// The values that Parquet stores for a column: for a list, those of its innermost elements.
-fn leaf(column: &ArrayRef) -> ArrayRef {
+/// What Parquet stores of a column, in its order: the innermost elements of lists, the fields of structs, a map's keys and
+/// values.
+pub fn leaves(column: &ArrayRef) -> Vec<ArrayRef> {
     match column.data_type() {
-        DataType::List(_) => leaf(column.as_list::<i32>().values()),
-        _ => column.clone(),
+        DataType::List(_) => leaves(column.as_list::<i32>().values()),
+        DataType::Struct(_) => column.as_struct().columns().iter().flat_map(leaves).collect(),
+        DataType::Map(..) => column.as_map().entries().columns().iter().flat_map(leaves).collect(),
+        _ => vec![column.clone()],
     }
 }
 

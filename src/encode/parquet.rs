@@ -18,7 +18,7 @@ use ::parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
 use ::parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::types::ColumnPath;
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use std::io::{self, BufWriter, Write};
 
@@ -71,7 +71,7 @@ pub struct PartEncoder<W: Write + Send> {
     file: SerializedFileWriter<Sink<W>>,
     schema: SchemaRef,
     options: ParquetOptions,
-    /// Path of each column's only leaf.
+    /// Paths of the leaves, column by column. A struct has several.
     paths: Vec<ColumnPath>,
     encodings: Encodings,
     group: Option<RowGroup>,
@@ -227,9 +227,10 @@ impl<W: Write + Send> PartEncoder<W> {
             }
             (_, Encodings::Undecided) => return Err(Error::new(ErrorKind::Internal, "encodings were never decided")),
         };
-        for ((field, array), column) in self.schema.fields().iter().zip(piece.columns()).zip(&mut group.columns) {
-            for leaf in compute_leaves(field, array).map_err(parquet_error)? {
-                column.write(&leaf).map_err(parquet_error)?;
+        let mut writers = group.columns.iter_mut();
+        for (field, array) in self.schema.fields().iter().zip(piece.columns()) {
+            for (leaf, column) in compute_leaves(field, array).map_err(parquet_error)?.iter().zip(&mut writers) {
+                column.write(leaf).map_err(parquet_error)?;
             }
         }
         group.rows += piece.num_rows();
@@ -266,14 +267,15 @@ impl<W: Write + Send> PartEncoder<W> {
         self.learn()
     }
 
-    /// How the columns of the first row group are encoded, by a look at its first rows.
+    /// How the leaves of the first row group are encoded, by a look at its first rows.
     fn judge(&self, first: &RecordBatch) -> Result<Vec<ColumnEncoding>> {
         let row_bytes = (first.get_array_memory_size() / first.num_rows().max(1)).max(1);
         // Encoding makes rows about a third of their size, give or take: only the order of magnitude matters.
         let group_rows = (3 * self.options.row_group_bytes / row_bytes).clamp(1, self.max_group_rows());
         let mut buffers = 0;
-        let judged = first.columns().iter().map(|column| {
-            let chosen = encoding::choose(column, group_rows)?;
+        let leaves: Vec<ArrayRef> = first.columns().iter().flat_map(encoding::leaves).collect();
+        let judged = leaves.iter().map(|leaf| {
+            let chosen = encoding::choose(leaf, group_rows)?;
             buffers += usize::from(chosen.has_a_buffer());
             let too_many = chosen.has_a_buffer() && buffers > MAX_DELTA_COLUMNS;
             Ok(if too_many { ColumnEncoding::Plain } else { chosen })

@@ -7,6 +7,7 @@ use super::notice::{Notice, tell};
 use super::reading::{Limits, Reading, read_slices};
 use super::stop::Stop;
 use super::{deliver, last_success, settle};
+use crate::config::model::SpecialValues;
 use crate::config::{Config, ExportConfig, Tuning};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
@@ -15,10 +16,12 @@ use crate::journal::{Holder, Journal};
 use crate::manifest::room;
 use crate::run::decide::{OpenedSnapshot, retry_pause_ms};
 use crate::run::event::{Outcome, RunFinished};
+use crate::run::journal::SpecialTotal;
 use crate::run::plan::{SlicePlan, Split};
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
 use crate::source::postgres::catalog::{self, Described};
+use crate::source::postgres::decode::SpecialPolicy;
 use crate::source::postgres::hold::Hold;
 use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::{Session, SessionSettings};
@@ -292,6 +295,7 @@ fn perform(
         Step::Skip => return Ok(Some(Outcome::Skipped)),
         Step::WriteManifest => {
             closing(context, "manifest");
+            tell_of_special_values(context, ledger)?;
             let prefix = ready(destination, ledger)?.clone();
             settle::tidy(context, ledger, &prefix)?;
             deliver::write_manifest(ledger, &prefix)?;
@@ -320,6 +324,22 @@ fn validate(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &mut 
     closing(context, "validate");
     let prefix = ready(destination, ledger)?.clone();
     deliver::validate_published(context, ledger, &prefix)
+}
+
+/// A warning for each column with special values, with its totals over the slices that count.
+fn tell_of_special_values(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<()> {
+    let policy = context.export.types.special_values;
+    for total in ledger.summary().journal.special_values() {
+        let SpecialTotal { column, kind, count } = &total;
+        let what = match (kind.as_str(), policy) {
+            ("lower_bound", _) => "arrays were delivered without their subscripts",
+            (_, SpecialValues::Clamp) => "values were delivered as the nearest that fits",
+            _ => "values were delivered as NULL",
+        };
+        let message = format!("column \"{column}\": {count} {kind} {what}; `columns: {{{column}: text}}` keeps them");
+        context.warn(ledger, "special_values", message)?;
+    }
+    Ok(())
 }
 
 fn closing(context: &ExportContext<'_>, stage: &str) {
@@ -395,8 +415,12 @@ fn record_aloud(
 fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
     let holder = holder.ok_or_else(no_session)?;
     let export = context.export;
-    let described =
-        context.ask_server(catalog::describe(holder.session.client(), &export.selection, &export.columns))?;
+    let described = context.ask_server(catalog::describe(
+        holder.session.client(),
+        &export.selection,
+        &export.columns,
+        export.types,
+    ))?;
     let Identified { relations, search_path } =
         context.ask_server(identity::identify(holder.session.client(), &described))?;
     let schema = described.schema();
@@ -526,6 +550,7 @@ fn read(
             throttle_rows: tuning.batch_size as u64,
             writes_empty_file: !ledger.state().planned.skip_empty,
         },
+        special_values: special_policy(context.export.types.special_values),
         options: ParquetOptions {
             compression: context.export.compression,
             row_group_rows: context.export.row_group_rows,
@@ -537,6 +562,17 @@ fn read(
         ],
     };
     read_slices(context, ledger, &reading)
+}
+
+fn special_policy(configured: SpecialValues) -> SpecialPolicy {
+    match configured {
+        SpecialValues::Usual => SpecialPolicy::Usual,
+        SpecialValues::Error => SpecialPolicy::Error,
+        SpecialValues::Null => SpecialPolicy::Null,
+        SpecialValues::Clamp => SpecialPolicy::Clamp,
+        // Nothing that could be special is left but the subscripts of arrays.
+        SpecialValues::Text => SpecialPolicy::Usual,
+    }
 }
 
 /// The time that a slice's statement may take: the configured one, and the pauses that the throttle makes in it, which are

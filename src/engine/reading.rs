@@ -12,15 +12,16 @@ use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::manifest::room::Room;
 use crate::run::Command;
 use crate::run::decide::Failure;
-use crate::run::event::PartFacts;
+use crate::run::event::{PartFacts, SpecialCount};
 use crate::run::ids::{Attempt, FileNo, SliceNo, SnapshotNo};
 use crate::run::plan::{SlicePlan, Split};
 use crate::run::schema::Schema;
 use crate::run::state::SliceStatus;
 use crate::source::postgres::catalog::Described;
+use crate::source::postgres::decode::SpecialPolicy;
 use crate::source::postgres::hold::Hold;
 use crate::source::postgres::session::{Session, SessionSettings};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
@@ -48,6 +49,7 @@ pub struct Reading<'a> {
     /// Stops the workers of this reading: after a request to stop, or when one of them failed for good.
     pub halt: Stop,
     pub limits: Limits,
+    pub special_values: SpecialPolicy,
     pub options: ParquetOptions,
     /// Key-value metadata that every part carries.
     pub metadata: Vec<(String, String)>,
@@ -120,7 +122,8 @@ pub enum Receipt {
         last_file: Option<FileNo>,
         rows: u64,
         /// By index of the column: values that it has no room for and that were delivered as NULL.
-        special_values: Vec<(usize, u64)>,
+        /// What was delivered as something else, by column and kind.
+        special_values: Vec<SpecialCount>,
         took: Duration,
     },
     Failed {
@@ -164,15 +167,13 @@ pub fn read_slices(context: &ExportContext<'_>, ledger: &mut Ledger, reading: &R
             failed: None,
             refusal: None,
             fetched: HashMap::new(),
-            special_values: BTreeMap::new(),
         };
         let outcome = coordinator.coordinate(&inbox);
         // After a failure, whoever still works stops; after success, only who still tries to connect. Reports that were not
         // taken any more go with the inbox: who waits for one to be durable learns that it never will be.
         reading.halt.request();
         drop(inbox);
-        // Where the journal is what failed, the first error is the one worth reading.
-        outcome.and(coordinator.tell_of_special_values(reading.schema))
+        outcome
     });
     watcher.abort();
     outcome
@@ -226,8 +227,6 @@ struct Coordinator<'a, 'c> {
     refusal: Option<Error>,
     /// Rows and bytes of the attempts at work, for the eyes.
     fetched: HashMap<SliceNo, (u64, u64)>,
-    /// What the slices that are complete delivered as NULL, by index of the column.
-    special_values: BTreeMap<usize, u64>,
 }
 
 impl Coordinator<'_, '_> {
@@ -367,11 +366,9 @@ impl Coordinator<'_, '_> {
                 let receipt = last_file.map(|file| Command::CommitPart { slice, file, attempt, adopted: false });
                 let completed = Command::CompleteSlice { slice, attempt, rows, took_ms, rss_mb };
                 let started = next.map(|slice| Command::StartSlice { slice });
-                self.ledger.record_all(receipt.into_iter().chain([completed]).chain(started))?;
+                let counted = Command::CountSpecialValues { slice, attempt, counts: special_values };
+                self.ledger.record_all([counted].into_iter().chain(receipt).chain([completed]).chain(started))?;
                 self.fetched.remove(&slice);
-                for (column, count) in special_values {
-                    *self.special_values.entry(column).or_default() += count;
-                }
                 if last_file.is_some() {
                     self.tell_of_part();
                 }
@@ -389,18 +386,6 @@ impl Coordinator<'_, '_> {
                 self.failed.get_or_insert_with(interrupted);
                 self.context.notify(Notice::Stopping { export: export.clone() });
             }
-        }
-        Ok(())
-    }
-
-    /// One total for each column, at the end of the reading.
-    fn tell_of_special_values(&mut self, schema: &Schema) -> Result<()> {
-        for (column, count) in std::mem::take(&mut self.special_values) {
-            let name = schema.columns.get(column).map_or("?", |column| column.name.as_str());
-            let message = format!(
-                "column \"{name}\": {count} infinite values were delivered as NULL; `columns: {{{name}: text}}` keeps them"
-            );
-            self.context.warn(self.ledger, "special_values", message)?;
         }
         Ok(())
     }

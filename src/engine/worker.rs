@@ -8,11 +8,11 @@ use super::stop::interrupted;
 use crate::destination::local::PartFile;
 use crate::encode::parquet::PartEncoder;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::event::PartFacts;
+use crate::run::event::{PartFacts, SpecialCount};
 use crate::run::ids::FileNo;
 use crate::run::part::ManifestPart;
 use crate::source::postgres::copy::CopyStream;
-use crate::source::postgres::decode::{DecodeColumn, Decoder};
+use crate::source::postgres::decode::{DecodeColumn, Decoder, Special};
 use crate::source::postgres::session::{Session, set_statement_timeout};
 use crate::source::postgres::{fault, snapshot, sql};
 use arrow::array::RecordBatch;
@@ -147,7 +147,7 @@ fn read_slice(
         let what = format!("the server counted {counted} rows, {} were handed to the encoder", files.rows);
         return Err(place(Error::new(ErrorKind::CountMismatch, what)));
     }
-    let special_values = decoder.special_values();
+    let special_values = special_counts(&decoder);
     let writes_empty = matches!(reading.split, crate::run::plan::Split::Whole) && reading.limits.writes_empty_file;
     let last_file = files.finish(counted, writes_empty)?;
     Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, special_values, took: started.elapsed() })
@@ -161,6 +161,16 @@ fn slice_settings(reading: &Reading<'_>) -> String {
     }
     settings.retain(|setting| !setting.is_empty());
     settings.join("; ")
+}
+
+fn special_counts(decoder: &Decoder) -> Vec<SpecialCount> {
+    let counts =
+        decoder.special_values().into_iter().flat_map(|(column, counts)| {
+            Special::ALL.into_iter().zip(counts).filter(|(_, count)| *count > 0).map(move |(special, count)| {
+                SpecialCount { column: column as u32, kind: special.word().to_owned(), count }
+            })
+        });
+    counts.collect()
 }
 
 /// Before the slice's last file: a slice that has read a table which its snapshot does not know never counts.
@@ -178,6 +188,7 @@ fn decode_columns(reading: &Reading<'_>) -> Vec<DecodeColumn> {
             name: source.column.name.clone(),
             nullable: source.column.nullable,
             mapping: source.mapping.clone(),
+            special_values: reading.special_values,
         })
         .collect()
 }

@@ -1,6 +1,7 @@
 //! `manifest.json`, version 1. Additions are compatible; a removal or a change of type raises the version.
 
 use crate::run::ids::{ChainHash, EventSeq, Fingerprint};
+use crate::run::journal::SpecialTotal;
 use crate::run::schema::Schema;
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +25,9 @@ pub struct Manifest {
     pub compression: String,
     pub schema_fingerprint: Fingerprint,
     pub schema: Schema,
+    /// Values that the columns have no room for and that were delivered as something else, by policy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub special_values: Vec<SpecialTotal>,
     pub row_count: u64,
     pub part_count: u64,
     pub consistency: Consistency,

@@ -57,6 +57,7 @@ pub fn of_run(state: &RunState, summary: &RunSummary) -> Result<Manifest> {
         compression: planned.compression.clone(),
         schema_fingerprint: schema.fingerprint(),
         schema,
+        special_values: journal.special_values(),
         row_count: state.rows(),
         part_count: parts.len() as u64,
         consistency: Consistency { kind: journal.consistency().to_owned(), snapshots: snapshots.collect() },

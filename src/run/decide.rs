@@ -72,6 +72,12 @@ pub enum Command {
         attempt: Attempt,
         adopted: bool,
     },
+    /// Index of the column, kind and count.
+    CountSpecialValues {
+        slice: SliceNo,
+        attempt: Attempt,
+        counts: Vec<SpecialCount>,
+    },
     CompleteSlice {
         slice: SliceNo,
         attempt: Attempt,
@@ -179,6 +185,11 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
         Command::CommitPart { slice, file, attempt, adopted } => commit_part(state, slice, file, attempt, adopted)?,
         Command::CompleteSlice { slice, attempt, rows, took_ms, rss_mb } => {
             complete_slice(state, slice, attempt, rows, took_ms, rss_mb)?
+        }
+        Command::CountSpecialValues { slice, attempt, counts } => {
+            let counts = chunked(counts, |count| 16 + count.kind.len()).into_iter().filter(|counts| !counts.is_empty());
+            let event = |counts| Event::SpecialValuesCounted(SpecialValuesCounted { slice, attempt, counts });
+            counts.map(event).collect()
         }
         Command::FailSlice(failure) => fail_slice(state, failure)?,
         Command::ReleaseOrphan { slice, why } => release_orphan(state, slice, why)?,

@@ -65,6 +65,7 @@ pub enum Event {
     RunFinished(RunFinished),
     RunAbandoned(RunAbandoned),
     RelationResolved(RelationResolved),
+    SpecialValuesCounted(SpecialValuesCounted),
 }
 
 impl Event {
@@ -73,8 +74,8 @@ impl Event {
             // Each of these is followed, before anything depends on it, by a durable event of the same append:
             // columns by the rest of the schema, slices by the last of their plan, checksums by their part.
             Event::BatchFetched(_) | Event::PartChecksums(_) | Event::WarningNoted(_) => Durability::Buffered,
-            // Stands before the schema of the same append.
-            Event::RelationResolved(_) => Durability::Buffered,
+            // Stand before the schema, and before the completion of their slice, in the same append.
+            Event::RelationResolved(_) | Event::SpecialValuesCounted(_) => Durability::Buffered,
             Event::SchemaColumns(columns) if !columns.last => Durability::Buffered,
             Event::SlicesPlanned(slices) if !slices.last => Durability::Buffered,
             Event::RunPlanned(_) | Event::SchemaResolved(_) | Event::SplitChosen(_) | Event::SplitOrdering(_) => {
@@ -113,6 +114,7 @@ impl Event {
             Event::RunFinished(_) => "run_finished",
             Event::RunAbandoned(_) => "run_abandoned",
             Event::RelationResolved(_) => "relation_resolved",
+            Event::SpecialValuesCounted(_) => "special_values_counted",
         }
     }
 }
@@ -422,4 +424,22 @@ pub struct RelationResolved {
     pub relations: u32,
     /// Over the database and all of them.
     pub fingerprint: Fingerprint,
+}
+
+/// Values of a slice that its columns have no room for, and that were delivered as something else by policy. Stands before the
+/// slice's [`Event::SliceCompleted`]; a later attempt at the slice counts anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialValuesCounted {
+    pub slice: SliceNo,
+    pub attempt: Attempt,
+    pub counts: Vec<SpecialCount>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialCount {
+    /// Index of the column.
+    pub column: u32,
+    /// `nan`, `infinity`, `minus_infinity`, `end_of_day`, `beyond_range` or `lower_bound`.
+    pub kind: String,
+    pub count: u64,
 }

@@ -1,12 +1,12 @@
 //! [`RunJournal`]: the structured log of one run, folded so that it answers four questions without keeping every event:
 //! what was planned, what happened, what was degraded, what was the outcome.
 
-use super::event::{Event, Outcome, PartFacts, Recorded, RunPlanned, SnapshotOpened};
+use super::event::{Event, Outcome, PartFacts, Recorded, RunPlanned, SnapshotOpened, SpecialCount};
 use super::ids::{ChainHash, EventSeq, FileNo, SliceNo};
 use super::plan::{Bounds, Split};
 use super::schema::Schema;
-use serde::Serialize;
 use serde::ser::SerializeStruct;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Warnings beyond this many are counted, not kept.
@@ -53,6 +53,15 @@ pub struct Degraded {
     pub quality_issues: Vec<String>,
 }
 
+/// Values of a column that were delivered as something else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpecialTotal {
+    pub column: String,
+    /// As in [`SpecialCount::kind`].
+    pub kind: String,
+    pub count: u64,
+}
+
 /// What was the outcome? `None` while the run is going on, and after a crash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
@@ -90,6 +99,8 @@ pub struct RunJournal {
     bounds: BTreeMap<u32, Bounds>,
     /// In which snapshot each slice was last begun.
     slice_snapshots: BTreeMap<u32, u32>,
+    /// By slice, then by column and kind.
+    special_values: BTreeMap<u32, BTreeMap<(u32, String), u64>>,
     schema: Schema,
     sums: BTreeMap<(u32, u32), Vec<u64>>,
     sealed: BTreeMap<(u32, u32), Sealed>,
@@ -180,6 +191,20 @@ impl RunJournal {
         self.bounds.get(&slice)
     }
 
+    /// Values that were delivered as something else, in the slices that count: by column, then by kind.
+    pub fn special_values(&self) -> Vec<SpecialTotal> {
+        let mut totals: BTreeMap<(u32, &str), u64> = BTreeMap::new();
+        for ((column, kind), count) in self.special_values.values().flatten() {
+            *totals.entry((*column, kind)).or_default() += count;
+        }
+        let named = totals.into_iter().map(|((column, kind), count)| SpecialTotal {
+            column: self.schema.columns.get(column as usize).map_or_else(String::new, |column| column.name.clone()),
+            kind: kind.to_owned(),
+            count,
+        });
+        named.collect()
+    }
+
     pub(super) fn apply(&mut self, recorded: &Recorded) {
         self.events += 1;
         self.head_seq = recorded.seq;
@@ -219,7 +244,14 @@ impl RunJournal {
             Event::SlicesPlanned(planned) => {
                 self.bounds.extend(planned.slices.iter().map(|slice| (slice.slice.0, slice.bounds.clone())));
             }
+            Event::SpecialValuesCounted(counted) => {
+                let counts = self.special_values.entry(counted.slice.0).or_default();
+                for SpecialCount { column, kind, count } in &counted.counts {
+                    *counts.entry((*column, kind.clone())).or_default() += count;
+                }
+            }
             Event::SliceStarted(started) => {
+                self.special_values.remove(&started.slice.0);
                 self.slice_snapshots.insert(started.slice.0, started.snapshot.0);
                 self.forget_files(started.slice);
             }
@@ -254,6 +286,7 @@ impl RunJournal {
             Event::PartSuperseded(_) => self.happened.superseded += 1,
             Event::PartQuarantined(_) => self.happened.quarantined += 1,
             Event::WorkRestarted(_) => {
+                self.special_values.clear();
                 self.planned.split = None;
                 self.bounds.clear();
                 self.slice_snapshots.clear();

@@ -26,7 +26,8 @@
 //! ────────  ──────────────────────────────────────  ──────────
 //! pending   slice_started                           running     the attempt counts up by one
 //! running   batch_fetched, part_checksums,          running
-//!           part_sealed, part_committed
+//!           part_sealed, part_committed,
+//!           special_values_counted
 //! running   slice_completed                         complete    every sealed part is committed, the sums agree
 //! running   slice_failed                            pending
 //! running   invocation_started                      orphaned    its worker died with the process
@@ -397,6 +398,7 @@ impl RunState {
             Event::SliceStarted(_)
             | Event::BatchFetched(_)
             | Event::PartChecksums(_)
+            | Event::SpecialValuesCounted(_)
             | Event::PartSealed(_)
             | Event::PartCommitted(_)
             | Event::SliceCompleted(_)
@@ -447,6 +449,9 @@ impl RunState {
             }
             Event::BatchFetched(batch) => {
                 slice_mut(&mut self.slices, batch.slice)?.require_running(batch.attempt)?;
+            }
+            Event::SpecialValuesCounted(counted) => {
+                slice_mut(&mut self.slices, counted.slice)?.require_running(counted.attempt)?;
             }
             Event::PartChecksums(sums) => {
                 slice_mut(&mut self.slices, sums.slice)?.require_running(sums.attempt)?;

@@ -7,6 +7,7 @@ use crate::manifest::model::{Manifest, ManifestPart};
 use ::parquet::arrow::ProjectionMask;
 use ::parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use ::parquet::file::metadata::RowGroupMetaData;
+use ::parquet::schema::types::SchemaDescriptor;
 use arrow::datatypes::Schema;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -92,7 +93,7 @@ fn sum_of_column(file: &File, metadata: &ArrowReaderMetadata, column: usize) -> 
             ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone())
                 .with_row_groups(vec![group])
                 .with_projection(ProjectionMask::roots(metadata.parquet_schema(), [column]))
-                .with_batch_size(batch_rows(group_metadata, column))
+                .with_batch_size(batch_rows(metadata.parquet_schema(), group_metadata, column))
                 .build()
         });
         let reader = match reader {
@@ -110,9 +111,10 @@ fn sum_of_column(file: &File, metadata: &ArrowReaderMetadata, column: usize) -> 
     Ok(Ok(sum))
 }
 
-/// Rows of a column that decode to about [`BATCH_BYTES`]. Columns and leaves are the same here: every column has one.
-fn batch_rows(group: &RowGroupMetaData, column: usize) -> usize {
-    let bytes = group.columns().get(column).map_or(0, |chunk| chunk.uncompressed_size());
+/// Rows of a column that decode to about [`BATCH_BYTES`], over all of its leaves.
+fn batch_rows(schema: &SchemaDescriptor, group: &RowGroupMetaData, column: usize) -> usize {
+    let leaves = group.columns().iter().enumerate().filter(|(leaf, _)| schema.get_column_root_idx(*leaf) == column);
+    let bytes: i64 = leaves.map(|(_, chunk)| chunk.uncompressed_size()).sum();
     let row_bytes = bytes / group.num_rows().max(1) + 1;
     (BATCH_BYTES / row_bytes).clamp(1, 65_536) as usize
 }

@@ -87,7 +87,9 @@ pub fn by(column: &str, count: u32) -> SplitRequest {
 }
 
 pub async fn described(client: &Client, selection: &Selection) -> Described {
-    catalog::describe(client, selection, &BTreeMap::new()).await.unwrap_or_else(|error| panic!("{error}"))
+    catalog::describe(client, selection, &BTreeMap::new(), Default::default())
+        .await
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// A plan, and how many rows each of its slices really holds.

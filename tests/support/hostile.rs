@@ -10,7 +10,7 @@ use rivet::run::event::{Event, Recorded};
 use rivet::run::ids::{ChainHash, EventSeq, RunOrdinal};
 use rivet::run::schema::ColumnType;
 use rivet::run::{RunState, RunSummary, next};
-use rivet::source::postgres::types::{Mapping, Wire};
+use rivet::source::postgres::types::{Mapping, Select, Wire};
 use rivet::source::postgres::{DecodeColumn, Decoder};
 use std::path::Path;
 
@@ -84,10 +84,8 @@ pub fn config(bytes: &[u8]) {
 
 /// A COPY stream, in two cuts. Memory stays in proportion to the input.
 pub fn copy_stream(bytes: &[u8]) {
-    let column = |name: &str, wire: Wire, column_type: ColumnType| DecodeColumn {
-        name: name.to_owned(),
-        nullable: true,
-        mapping: Mapping { wire, column_type, cast: None },
+    let column = |name: &str, wire: Wire, column_type: ColumnType| {
+        DecodeColumn::new(name, true, Mapping { wire, column_type, select: Select::Plain })
     };
     let columns = [
         column("id", Wire::Int8, ColumnType::Int64),
@@ -95,7 +93,11 @@ pub fn copy_stream(bytes: &[u8]) {
         column("amount", Wire::Numeric, ColumnType::Decimal { precision: 12, scale: 2 }),
         column("at", Wire::Timestamptz, ColumnType::TimestampUtc),
         column("data", Wire::Jsonb, ColumnType::Json),
-        column("tags", Wire::Array(Box::new(Wire::Text)), ColumnType::List(Box::new(ColumnType::Text))),
+        column(
+            "tags",
+            Wire::Array { element: Box::new(Wire::Text), dimensions: 1 },
+            ColumnType::List(Box::new(ColumnType::Text)),
+        ),
     ];
     let Ok(mut decoder) = Decoder::new(&columns, 1 << 20) else { return };
     let cut = bytes.first().map_or(0, |byte| usize::from(*byte)).min(bytes.len());

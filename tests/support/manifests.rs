@@ -29,6 +29,7 @@ pub fn manifest(schema: Schema, parts: Vec<ManifestPart>) -> Manifest {
         compression: "zstd".into(),
         schema_fingerprint: schema.fingerprint(),
         schema,
+        special_values: vec![],
         row_count: parts.iter().map(|part| part.rows).sum(),
         part_count: parts.len() as u64,
         consistency: Consistency {

@@ -4,11 +4,12 @@
 //!
 //! The floor to compare with is the server alone: `psql -c '\copy lineitem to /dev/null (format binary)'`.
 
+use rivet::config::model::{Selection, TypePolicies};
 use rivet::config::{Host, SourceConfig, Tls};
-use rivet::source::postgres::types::{SourceType, map};
-use rivet::source::postgres::{DecodeColumn, Decoder, Session, SessionSettings};
+use rivet::source::postgres::sql::ident;
+use rivet::source::postgres::{DecodeColumn, Decoder, Session, SessionSettings, catalog};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
-use tokio_postgres::SimpleQueryMessage;
 
 /// The engine cuts batches at about this size.
 const BATCH_BYTES: usize = 2 << 20;
@@ -33,13 +34,7 @@ fn read(url: &str, table: &str, decoding: bool) -> (u64, u64) {
         SessionSettings { statement_timeout: none, lock_timeout: none, stall_timeout: Duration::from_secs(60) };
     let session = runtime.block_on(Session::connect(&source(url), &settings)).expect("a session");
     let columns = runtime.block_on(columns(&session, table));
-    let list: Vec<_> = columns
-        .iter()
-        .map(|column| match column.mapping.cast {
-            Some(cast) => format!("\"{}\"::{cast}", column.name),
-            None => format!("\"{}\"", column.name),
-        })
-        .collect();
+    let list: Vec<_> = columns.iter().map(|column| column.mapping.select.sql(&ident(&column.name))).collect();
     let sql = format!("COPY (SELECT {} FROM {table}) TO STDOUT (FORMAT binary)", list.join(", "));
     let mut decoder = Decoder::new(&columns, 256 << 20).expect("a decoder");
     let mut stream = session.copy_out(&sql);
@@ -59,27 +54,10 @@ fn read(url: &str, table: &str, decoding: bool) -> (u64, u64) {
 }
 
 async fn columns(session: &Session, table: &str) -> Vec<DecodeColumn> {
-    let sql = format!(
-        "SELECT attname, atttypid, atttypmod, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute \
-         WHERE attrelid = '{table}'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
-    );
-    let answers = session.client().simple_query(&sql).await.expect("the table's columns");
-    let column_of = |answer: &SimpleQueryMessage| {
-        let SimpleQueryMessage::Row(row) = answer else { return None };
-        let text = |index: usize| row.get(index).expect("a value").to_owned();
-        let source = SourceType {
-            oid: text(1).parse().expect("an oid"),
-            typmod: text(2).parse().expect("a modifier"),
-            typtype: 'b',
-            has_send: true,
-            element: None,
-            base: None,
-            name: text(3),
-        };
-        let mapping = map(&source, None).expect("a mapping");
-        Some(DecodeColumn { name: text(0), nullable: text(4) == "f", mapping })
-    };
-    answers.iter().filter_map(column_of).collect()
+    let selection = Selection::Table { schema: None, name: table.to_owned() };
+    let described = catalog::describe(session.client(), &selection, &BTreeMap::new(), TypePolicies::default()).await;
+    let columns = described.expect("the table's columns").columns.into_iter();
+    columns.map(|source| DecodeColumn::new(source.column.name, source.column.nullable, source.mapping)).collect()
 }
 
 fn source(url: &str) -> SourceConfig {

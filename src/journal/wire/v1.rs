@@ -407,6 +407,18 @@ frozen!(event::RelationResolved => RelationResolved {
     fingerprint: u64,
 });
 
+frozen!(event::SpecialCount => SpecialCount {
+    column: u32,
+    kind: String,
+    count: u64,
+});
+
+frozen!(event::SpecialValuesCounted => SpecialValuesCounted {
+    slice: u32,
+    attempt: u32,
+    counts: Vec<SpecialCount>,
+});
+
 /// The one table of kind numbers.
 macro_rules! kinds {
     ($($number:literal = $variant:ident: $wire:ident,)*) => {
@@ -458,6 +470,7 @@ kinds! {
     24 = RunAbandoned: RunAbandoned,
     25 = SplitOrdering: SplitOrdering,
     26 = RelationResolved: RelationResolved,
+    27 = SpecialValuesCounted: SpecialValuesCounted,
 }
 
 fn read<W: Decode<()>, T: Field<W>>(bytes: &[u8]) -> Result<T, Undecodable> {

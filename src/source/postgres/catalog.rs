@@ -5,7 +5,7 @@
 use super::sql::ident;
 use super::types::{self, Mapping, SourceType};
 use super::{fault, query, types_of};
-use crate::config::model::Selection;
+use crate::config::model::{Selection, TypePolicies};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::{Column, ColumnType, Schema};
 use std::collections::{BTreeMap, HashSet};
@@ -28,6 +28,7 @@ pub struct Described {
 pub struct SourceColumn {
     pub column: Column,
     pub mapping: Mapping,
+    pub source: SourceType,
     /// Type to which a boundary of this column is cast: behind all domains, without a modifier, so that no boundary is
     /// rounded, shortened or refused.
     pub bound_type: String,
@@ -122,12 +123,14 @@ pub async fn describe(
     client: &Client,
     selection: &Selection,
     overrides: &BTreeMap<String, ColumnType>,
+    policies: TypePolicies,
 ) -> Result<Described> {
     let described = match selection {
         Selection::Table { schema, name } => table(client, selection, schema.as_deref(), name, overrides).await,
         Selection::Query(text) => of_query(client, selection, text, overrides).await,
     };
-    let described = described?;
+    let mut described = described?;
+    types::apply_policies(&mut described.columns, overrides, policies);
     if let Some(unknown) = overrides.keys().find(|name| described.column(name).is_err()) {
         let error = Error::new(
             ErrorKind::ConfigInvalid,
@@ -218,7 +221,7 @@ async fn table(
         .map(|row| {
             let name: String = row.get(1);
             let source = types.resolve(row.get(2), row.get(3)).map_err(|error| error.at(&context))?;
-            source_column(name, source, !row.get::<_, bool>(5), row.get(6), overrides, &types)
+            source_column(name, source, dimensions(row.get(7)), !row.get::<_, bool>(5), row.get(6), overrides, &types)
         })
         .collect();
     let columns = columns?;
@@ -265,7 +268,7 @@ fn relation(row: &Row, context: &str) -> Result<(Relation, bool)> {
     Ok((relation, unchecked))
 }
 
-/// Number, name, type, modifier, SELECT allowed, never NULL, collation.
+/// Number, name, type, modifier, SELECT allowed, never NULL, collation, declared dimensions of an array.
 fn columns_sql(not_null_binds_nobody: bool, children_may_differ: bool) -> String {
     let required = if not_null_binds_nobody {
         "false"
@@ -288,7 +291,7 @@ fn columns_sql(not_null_binds_nobody: bool, children_may_differ: bool) -> String
                 {required} AND NOT EXISTS (
                     SELECT FROM pg_catalog.pg_constraint k
                     WHERE k.conrelid = a.attrelid AND k.contype = 'n' AND NOT k.convalidated AND a.attnum = ANY (k.conkey)),
-                quote_ident(cn.nspname) || '.' || quote_ident(co.collname)
+                quote_ident(cn.nspname) || '.' || quote_ident(co.collname), a.attndims::int2
          FROM pg_catalog.pg_attribute a
          LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation
          LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
@@ -359,29 +362,37 @@ async fn of_query(
         .iter()
         .map(|column| {
             let source = types.resolve(column.type_().oid(), column.type_modifier())?;
-            source_column(column.name().to_owned(), source, true, None, overrides, &types)
+            source_column(column.name().to_owned(), source, 1, true, None, overrides, &types)
         })
         .collect();
     Ok(Described { selection: selection.clone(), relation: None, columns: columns?, from })
 }
 
+/// `attndims`, which the server neither checks nor bounds.
+fn dimensions(declared: i16) -> u8 {
+    u8::try_from(declared).unwrap_or(0).min(types::MOST_DIMENSIONS)
+}
+
 fn source_column(
     name: String,
     source: SourceType,
+    dimensions: u8,
     nullable: bool,
     collation: Option<String>,
     overrides: &BTreeMap<String, ColumnType>,
     types: &types_of::Types,
 ) -> Result<SourceColumn> {
-    let mapping = types::map(&source, overrides.get(&name)).map_err(|error| error.at(format!("column {name:?}")))?;
+    let mapping =
+        types::map(&source, dimensions, overrides.get(&name)).map_err(|error| error.at(format!("column {name:?}")))?;
     let bound = types_of::behind_domains(&source);
     Ok(SourceColumn {
         bound_type: types.bare_name(bound),
         bound_kind: bound.typtype,
         bound_is_array: bound.element.is_some(),
         collation,
-        column: Column { column_type: mapping.column_type.clone(), nullable, source_type: source.name, name },
+        column: Column { column_type: mapping.column_type.clone(), nullable, source_type: source.name.clone(), name },
         mapping,
+        source,
     })
 }
 

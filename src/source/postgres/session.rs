@@ -256,7 +256,7 @@ struct Facts {
 async fn pin_settings(client: &Client, settings: &SessionSettings) -> Result<Facts> {
     let sql = format!(
         "SET default_transaction_read_only = on; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
-         SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; \
+         SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
          SET client_encoding = 'UTF8'; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = 0; SET jit = off; SET max_parallel_workers_per_gather = 0; \
          SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')",

@@ -68,11 +68,7 @@ pub fn predicate(described: &Described, split: &Split, bounds: &Bounds) -> Resul
 }
 
 fn projection(source: &SourceColumn) -> String {
-    let name = ident(&source.column.name);
-    match source.mapping.cast {
-        Some(cast) => format!("({name})::{cast}"),
-        None => name,
-    }
+    source.mapping.select.sql(&ident(&source.column.name))
 }
 
 fn pages(first: u32, end: Option<u32>) -> String {

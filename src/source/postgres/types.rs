@@ -1,10 +1,14 @@
 //! Which Arrow-facing column a PostgreSQL type becomes, and in which binary form its values arrive.
 //!
-//! The rule is: whatever has an exact counterpart is read in its own binary form; everything else is cast to text by the
-//! server, whose text output is canonical under the pinned session settings. No type is refused.
+//! The rule is: whatever has an exact counterpart is read in its own binary form; everything else arrives as the server
+//! prints it, which is canonical under the pinned session settings. No type is refused.
 
+use super::catalog::SourceColumn;
+use super::sql::ident;
+use crate::config::model::{SpecialValues, TypePolicies};
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::schema::ColumnType;
+use crate::run::schema::{ColumnType, DEEPEST_NESTING, StructField};
+use std::collections::BTreeMap;
 
 /// The binary form of one value, as the type's send function writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -38,8 +42,25 @@ pub enum Wire {
     /// A version byte, then text.
     Jsonb,
     Uuid,
-    /// Dimensions, then elements, each with its length.
-    Array(Box<Wire>),
+    /// A numeric of any number of digits, to be delivered as the server prints it.
+    NumericText,
+    /// Microseconds, days, months.
+    Interval,
+    /// The header with the dimensions, then elements, each with its length.
+    Array {
+        element: Box<Wire>,
+        dimensions: u8,
+    },
+    /// The number of fields, then for each its type, its length and its value.
+    Record(Vec<Wire>),
+    /// Flags, then the ends that there are, each with its length.
+    Range(Box<Wire>),
+    /// The number of ranges, then each with its length.
+    Multirange(Box<Wire>),
+    /// Of the extensions hstore and vector.
+    Hstore,
+    Vector,
+    HalfVector,
 }
 
 /// A type as the catalog describes it.
@@ -53,10 +74,18 @@ pub struct SourceType {
     pub typtype: char,
     /// Whether the type has a binary send function.
     pub has_send: bool,
+    /// The type's output function, qualified and quoted.
+    pub output: String,
     /// For true arrays only; not for `int2vector`, `oidvector` and others that merely have a `typelem`.
     pub element: Option<Box<SourceType>>,
     /// For domains, with the domain's own `typtypmod` in it.
     pub base: Option<Box<SourceType>>,
+    /// A range's type of ends, and a multirange's range.
+    pub subtype: Option<Box<SourceType>>,
+    /// A composite type's fields, in order, without dropped ones.
+    pub fields: Vec<(String, SourceType)>,
+    /// The extension that made the type.
+    pub extension: Option<String>,
     /// As `format_type` prints it, with or without the modifier.
     pub name: String,
 }
@@ -66,8 +95,49 @@ pub struct SourceType {
 pub struct Mapping {
     pub wire: Wire,
     pub column_type: ColumnType,
-    /// The type to which the SELECT must cast the column, so that `wire` is what arrives.
-    pub cast: Option<&'static str>,
+    pub select: Select,
+}
+
+/// What the SELECT has to do with a value, so that the mapping's wire form is what arrives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Select {
+    Plain,
+    /// To another type, whose conversion refuses what it cannot hold.
+    Cast(&'static str),
+    /// The text of the type's own output function, which is what COPY prints. A cast may differ: that of an inet adds a mask.
+    Output(String),
+    /// Field by field.
+    Row(Vec<(String, Select)>),
+    /// The output of each element of an array of one dimension.
+    Elements(String),
+}
+
+impl Select {
+    /// The expression that reads `value`, an expression in parentheses or a quoted name.
+    pub fn sql(&self, value: &str) -> String {
+        match self {
+            Select::Plain => value.to_owned(),
+            Select::Cast(to) => format!("({value})::{to}"),
+            Select::Output(function) => format!("pg_catalog.textin({function}({value}))"),
+            Select::Row(fields) => {
+                let parts = fields.iter().map(|(name, select)| select.sql(&format!("(({value}).{})", ident(name))));
+                let parts: Vec<String> = parts.collect();
+                // A composite value that is NULL, as opposed to one whose fields all are.
+                format!("CASE WHEN ({value}) IS DISTINCT FROM NULL THEN ROW({}) END", parts.join(", "))
+            }
+            Select::Elements(function) => {
+                // Rebuilt arrays have one dimension and begin at 1. For others an array of two dimensions takes their place,
+                // which the decoder refuses.
+                format!(
+                    "CASE WHEN ({value}) IS NULL THEN NULL \
+                     WHEN pg_catalog.array_ndims({value}) > 1 OR pg_catalog.array_lower({value}, 1) <> 1 \
+                     THEN pg_catalog.array_fill(NULL::pg_catalog.text, ARRAY[1, 1]) \
+                     ELSE ARRAY(SELECT pg_catalog.textin({function}(({value})[i])) \
+                     FROM pg_catalog.generate_subscripts({value}, 1) AS i ORDER BY i) END"
+                )
+            }
+        }
+    }
 }
 
 /// `pg_type.oid` of the built-in types that are read natively. They are fixed for ever by `pg_type.dat`.
@@ -93,20 +163,20 @@ mod oid {
     pub const TIME: u32 = 1083;
     pub const TIMESTAMP: u32 = 1114;
     pub const TIMESTAMPTZ: u32 = 1184;
+    pub const INTERVAL: u32 = 1186;
     pub const NUMERIC: u32 = 1700;
     pub const UUID: u32 = 2950;
     pub const JSONB: u32 = 3802;
     pub const XID8: u32 = 5069;
-    /// Types from here on were made by users and extensions and are recognised by name.
-    pub const FIRST_USER: u32 = 16384;
 }
 
-/// Decides how a column of type `source` is read. `wanted` is the configured override.
+/// Decides how a column of type `source` is read. `dimensions` are those that an array column was declared with; `wanted` is
+/// the configured override.
 ///
 /// # Errors
 /// `ConfigInvalid` when the override cannot hold every value of the source type unchanged, or fail loudly.
-pub fn map(source: &SourceType, wanted: Option<&ColumnType>) -> Result<Mapping> {
-    let native = native(source, source.typmod).unwrap_or_else(as_text);
+pub fn map(source: &SourceType, dimensions: u8, wanted: Option<&ColumnType>) -> Result<Mapping> {
+    let native = native(source, source.typmod, dimensions);
     let Some(wanted) = wanted else { return Ok(native) };
     if native.column_type == *wanted {
         return Ok(native);
@@ -120,6 +190,39 @@ pub fn map(source: &SourceType, wanted: Option<&ColumnType>) -> Result<Mapping> 
     overridden(family, &native, wanted).ok_or_else(refused)
 }
 
+/// PostgreSQL's MAXDIM.
+pub const MOST_DIMENSIONS: u8 = 6;
+
+/// Delivers columns without an override as text, where the policy asks for it: all that can hold a special value.
+pub fn apply_policies(columns: &mut [SourceColumn], overrides: &BTreeMap<String, ColumnType>, policies: TypePolicies) {
+    if policies.special_values != SpecialValues::Text {
+        return;
+    }
+    for SourceColumn { column, mapping, source, .. } in columns {
+        if !overrides.contains_key(&column.name) && may_be_special(&mapping.column_type) {
+            *mapping = as_text(source);
+            column.column_type = ColumnType::Text;
+        }
+    }
+}
+
+/// Whether the source has values of this type for which the column has no room.
+pub fn may_be_special(column_type: &ColumnType) -> bool {
+    use ColumnType as C;
+    match column_type {
+        C::Decimal { .. } | C::Date | C::Time | C::Timestamp | C::TimestampUtc | C::Interval => true,
+        C::List(element) | C::Range(element) => may_be_special(element),
+        C::Struct(fields) => fields.iter().any(|field| may_be_special(&field.column_type)),
+        _ => false,
+    }
+}
+
+/// A mapping to the server's own text, whatever the type.
+pub fn as_text(source: &SourceType) -> Mapping {
+    let select = Select::Output(source.output.clone());
+    Mapping { wire: Wire::Text, column_type: ColumnType::Text, select }
+}
+
 /// The type behind any number of domains.
 fn underlying(mut source: &SourceType) -> &SourceType {
     while let Some(base) = &source.base {
@@ -128,23 +231,92 @@ fn underlying(mut source: &SourceType) -> &SourceType {
     source
 }
 
-fn as_text() -> Mapping {
-    Mapping { wire: Wire::Text, column_type: ColumnType::Text, cast: Some("text") }
+/// A text of a type beyond this would not leave room for the column's name in an event.
+const LONGEST_TYPE: usize = 2048;
+
+/// The mapping without an override.
+fn native(source: &SourceType, typmod: i32, dimensions: u8) -> Mapping {
+    let mapped = nested(source, typmod, dimensions).or_else(|| scalar(source, typmod)).filter(|mapping| {
+        let nesting = mapping.column_type.nesting();
+        nesting < DEEPEST_NESTING && (nesting == 0 || mapping.column_type.to_string().len() <= LONGEST_TYPE)
+    });
+    mapped.unwrap_or_else(|| as_text(source))
 }
 
-/// The mapping without an override, or `None` when the column has to be cast to text.
-fn native(source: &SourceType, typmod: i32) -> Option<Mapping> {
+/// Types made of other types. `None` for scalars, and where a part cannot be read as it lies in the whole.
+fn nested(source: &SourceType, typmod: i32, dimensions: u8) -> Option<Mapping> {
     if let Some(base) = &source.base {
-        return native(base, base.typmod);
+        return Some(native(base, base.typmod, 1));
     }
-    let plain = |wire, column_type| Some(Mapping { wire, column_type, cast: None });
     if !source.has_send {
         return None;
     }
     if let Some(element) = &source.element {
         let typmod = if element.typmod >= 0 { element.typmod } else { typmod };
-        let element = native(element, typmod)?;
-        return plain(Wire::Array(Box::new(element.wire)), ColumnType::List(Box::new(element.column_type)));
+        return array(native(element, typmod, 1), dimensions);
+    }
+    let part = |source: &SourceType| Some(native(source, source.typmod, 1)).filter(|part| part.select == Select::Plain);
+    match source.typtype {
+        'c' if !source.fields.is_empty() => Some(composite(&source.fields)),
+        'r' => {
+            let end = part(source.subtype.as_ref()?)?;
+            plain(Wire::Range(Box::new(end.wire)), ColumnType::Range(Box::new(end.column_type)))
+        }
+        'm' => {
+            let range = part(source.subtype.as_ref()?)?;
+            plain(Wire::Multirange(Box::new(range.wire)), ColumnType::List(Box::new(range.column_type)))
+        }
+        _ => None,
+    }
+}
+
+fn array(element: Mapping, dimensions: u8) -> Option<Mapping> {
+    let dimensions = dimensions.max(1);
+    let lists = (0..dimensions).fold(element.column_type, |inner, _| ColumnType::List(Box::new(inner)));
+    let wire = Wire::Array { element: Box::new(element.wire), dimensions };
+    match element.select {
+        Select::Plain => plain(wire, lists),
+        Select::Output(function) if dimensions == 1 => {
+            Some(Mapping { wire, column_type: lists, select: Select::Elements(function) })
+        }
+        _ => None,
+    }
+}
+
+fn composite(fields: &[(String, SourceType)]) -> Mapping {
+    let parts: Vec<Mapping> = fields.iter().map(|(_, field)| native(field, field.typmod, 1)).collect();
+    let is_plain = parts.iter().all(|part| part.select == Select::Plain);
+    let names = || fields.iter().map(|(name, _)| name.clone());
+    let select = match is_plain {
+        true => Select::Plain,
+        false => Select::Row(names().zip(parts.iter().map(|part| part.select.clone())).collect()),
+    };
+    let (wires, types): (Vec<Wire>, Vec<ColumnType>) =
+        parts.into_iter().map(|part| (part.wire, part.column_type)).unzip();
+    let fields = names().zip(types).map(|(name, column_type)| StructField { name, column_type });
+    Mapping { wire: Wire::Record(wires), column_type: ColumnType::Struct(fields.collect()), select }
+}
+
+fn plain(wire: Wire, column_type: ColumnType) -> Option<Mapping> {
+    Some(Mapping { wire, column_type, select: Select::Plain })
+}
+
+/// Types that are read as they are sent, or `None`.
+fn scalar(source: &SourceType, typmod: i32) -> Option<Mapping> {
+    if !source.has_send {
+        return None;
+    }
+    if let Some(extension) = &source.extension {
+        return match (extension.as_str(), bare_name(&source.name)) {
+            ("citext", "citext") => plain(Wire::Text, ColumnType::Text),
+            ("hstore", "hstore") => plain(Wire::Hstore, ColumnType::Map),
+            // PostGIS sends EWKB, which is what its readers want to see.
+            ("postgis", "geometry" | "geography") => plain(Wire::Bytea, ColumnType::Binary),
+            ("vector", "vector") => plain(Wire::Vector, ColumnType::List(Box::new(ColumnType::Float32))),
+            ("vector", "halfvec") => plain(Wire::HalfVector, ColumnType::List(Box::new(ColumnType::Float32))),
+            _ if source.typtype == 'e' => plain(Wire::Text, ColumnType::Text),
+            _ => None,
+        };
     }
     match (source.typtype, source.oid) {
         ('e', _) => plain(Wire::Text, ColumnType::Text),
@@ -156,23 +328,21 @@ fn native(source: &SourceType, typmod: i32) -> Option<Mapping> {
         (_, oid::XID8) => plain(Wire::Xid8, ColumnType::UInt64),
         (_, oid::FLOAT4) => plain(Wire::Float4, ColumnType::Float32),
         (_, oid::FLOAT8) => plain(Wire::Float8, ColumnType::Float64),
-        (_, oid::NUMERIC) => plain(Wire::Numeric, decimal_of(typmod)?),
+        (_, oid::NUMERIC) => match decimal_of(typmod) {
+            Some(decimal) => plain(Wire::Numeric, decimal),
+            None => plain(Wire::NumericText, ColumnType::Text),
+        },
         (_, oid::DATE) => plain(Wire::Date, ColumnType::Date),
         (_, oid::TIME) => plain(Wire::Time, ColumnType::Time),
         (_, oid::TIMESTAMP) => plain(Wire::Timestamp, ColumnType::Timestamp),
         (_, oid::TIMESTAMPTZ) => plain(Wire::Timestamptz, ColumnType::TimestampUtc),
+        (_, oid::INTERVAL) => plain(Wire::Interval, ColumnType::Interval),
         (_, oid::TEXT | oid::VARCHAR | oid::BPCHAR | oid::NAME) => plain(Wire::Text, ColumnType::Text),
         (_, oid::CHAR) => plain(Wire::Char, ColumnType::Text),
         (_, oid::BYTEA) => plain(Wire::Bytea, ColumnType::Binary),
         (_, oid::JSON) => plain(Wire::Json, ColumnType::Json),
         (_, oid::JSONB) => plain(Wire::Jsonb, ColumnType::Json),
         (_, oid::UUID) => plain(Wire::Uuid, ColumnType::Uuid),
-        ('b', user) if user >= oid::FIRST_USER => match bare_name(&source.name) {
-            "citext" => plain(Wire::Text, ColumnType::Text),
-            // PostGIS sends EWKB, which is what its readers want to see.
-            "geometry" | "geography" => plain(Wire::Bytea, ColumnType::Binary),
-            _ => None,
-        },
         _ => None,
     }
 }
@@ -202,13 +372,15 @@ fn decimal_of(typmod: i32) -> Option<ColumnType> {
 /// that does not fit.
 fn overridden(source: &SourceType, native: &Mapping, wanted: &ColumnType) -> Option<Mapping> {
     use ColumnType as C;
-    let read = |wire| Some(Mapping { wire, column_type: wanted.clone(), cast: None });
-    let cast = |wire, to| Some(Mapping { wire, column_type: wanted.clone(), cast: Some(to) });
-    let textual = native.wire == Wire::Text && native.cast.is_none();
+    let read = |wire| plain(wire, wanted.clone());
+    let cast = |wire, to| Some(Mapping { wire, column_type: wanted.clone(), select: Select::Cast(to) });
+    let textual = native.wire == Wire::Text && native.select == Select::Plain;
     match (&native.wire, wanted) {
         (Wire::Json, C::Text) => read(Wire::Json),
         (Wire::Jsonb, C::Text) => read(Wire::Jsonb),
-        (_, C::Text) => Some(as_text()),
+        // `true` and `false`, where the output is `t` and `f`.
+        (Wire::Bool, C::Text) => cast(Wire::Text, "text"),
+        (_, C::Text) => Some(as_text(source)),
 
         // Out of range is an error of the server, never a wrapped number.
         (Wire::Int4 | Wire::Int8, C::Int16) => cast(Wire::Int2, "int2"),
@@ -260,7 +432,19 @@ mod tests {
     use super::*;
 
     fn base(oid: u32, name: &str) -> SourceType {
-        SourceType { oid, typmod: -1, typtype: 'b', has_send: true, element: None, base: None, name: name.to_owned() }
+        SourceType {
+            oid,
+            typmod: -1,
+            typtype: 'b',
+            has_send: true,
+            output: format!("pg_catalog.{name}out"),
+            element: None,
+            base: None,
+            subtype: None,
+            fields: vec![],
+            extension: None,
+            name: name.to_owned(),
+        }
     }
 
     fn numeric(precision: i32, scale: i32) -> SourceType {
@@ -273,52 +457,121 @@ mod tests {
         SourceType { element: Some(Box::new(element)), ..base(1, &name) }
     }
 
-    fn mapped(source: &SourceType) -> (String, Option<&'static str>) {
-        let mapping = map(source, None).unwrap();
-        (mapping.column_type.to_string(), mapping.cast)
+    fn made_by(extension: &str, source: SourceType) -> SourceType {
+        SourceType { extension: Some(extension.to_owned()), ..source }
+    }
+
+    /// The type of the column, and the SQL that reads column `c`.
+    fn mapped(source: &SourceType) -> (String, String) {
+        let mapping = map(source, 0, None).unwrap();
+        (mapping.column_type.to_string(), mapping.select.sql("c"))
+    }
+
+    fn output(name: &str) -> String {
+        format!("pg_catalog.textin(pg_catalog.{name}out(c))")
     }
 
     #[test]
     fn numeric_is_a_decimal_while_its_declared_digits_fit_and_text_otherwise() {
-        assert_eq!(mapped(&numeric(15, 2)), ("decimal(15,2)".into(), None));
-        assert_eq!(mapped(&numeric(38, 38)), ("decimal(38,38)".into(), None));
-        assert_eq!(mapped(&numeric(76, 0)), ("decimal(76,0)".into(), None));
-        assert_eq!(mapped(&numeric(77, 0)), ("text".into(), Some("text")));
-        assert_eq!(mapped(&numeric(3, 5)), ("text".into(), Some("text")));
-        assert_eq!(mapped(&numeric(5, -2)), ("text".into(), Some("text")));
-        assert_eq!(mapped(&base(oid::NUMERIC, "numeric")), ("text".into(), Some("text")));
+        let read = |source: SourceType| {
+            let (column_type, sql) = mapped(&source);
+            assert_eq!(sql, "c", "read as it is");
+            column_type
+        };
+        assert_eq!(read(numeric(15, 2)), "decimal(15,2)");
+        assert_eq!(read(numeric(38, 38)), "decimal(38,38)");
+        assert_eq!(read(numeric(76, 0)), "decimal(76,0)");
+        assert_eq!(read(numeric(77, 0)), "text");
+        assert_eq!(read(numeric(3, 5)), "text");
+        assert_eq!(read(numeric(5, -2)), "text");
+        assert_eq!(read(base(oid::NUMERIC, "numeric")), "text");
+        assert_eq!(read(array(base(oid::NUMERIC, "numeric"))), "list<text>");
     }
 
     #[test]
-    fn a_type_nobody_knows_or_without_a_send_function_is_cast_to_text() {
-        assert_eq!(mapped(&base(869, "inet")), ("text".into(), Some("text")));
-        assert_eq!(mapped(&base(99_999, "vector")), ("text".into(), Some("text")));
-        assert_eq!(mapped(&SourceType { has_send: false, ..base(1033, "aclitem") }), ("text".into(), Some("text")));
-        assert_eq!(mapped(&array(base(869, "inet"))), ("text".into(), Some("text")));
-        assert_eq!(mapped(&array(base(oid::NUMERIC, "numeric"))), ("text".into(), Some("text")));
-        assert_eq!(mapped(&SourceType { typtype: 'c', ..base(20_000, "pair") }), ("text".into(), Some("text")));
+    fn a_type_nobody_knows_or_without_a_send_function_arrives_as_the_server_prints_it() {
+        assert_eq!(mapped(&base(869, "inet_")), ("text".into(), output("inet_")));
+        // A type of that name, but of no extension.
+        assert_eq!(mapped(&base(99_999, "vector_")), ("text".into(), output("vector_")));
+        assert_eq!(mapped(&made_by("other", base(99_999, "vector"))), ("text".into(), output("vector")));
+        assert_eq!(mapped(&SourceType { has_send: false, ..base(1033, "acl") }), ("text".into(), output("acl")));
+        let (column_type, sql) = mapped(&array(base(869, "inet_")));
+        assert_eq!(column_type, "list<text>");
+        assert!(sql.contains("textin(pg_catalog.inet_out((c)[i]))"), "{sql}");
+        // With two dimensions, element by element is out of the question.
+        let two = map(&array(base(869, "inet_")), 2, None).unwrap();
+        assert_eq!((two.wire, two.column_type), (Wire::Text, ColumnType::Text));
     }
 
     #[test]
     fn domains_enums_and_arrays_are_what_they_are_made_of() {
         let domain = SourceType { typtype: 'd', base: Some(Box::new(numeric(10, 2))), ..base(20_001, "price") };
-        assert_eq!(mapped(&domain), ("decimal(10,2)".into(), None));
-        assert_eq!(mapped(&array(domain)), ("list<decimal(10,2)>".into(), None));
+        assert_eq!(mapped(&domain).0, "decimal(10,2)");
+        assert_eq!(mapped(&array(domain)).0, "list<decimal(10,2)>");
         let mood = SourceType { typtype: 'e', ..base(20_002, "mood") };
-        assert_eq!(mapped(&array(mood)), ("list<text>".into(), None));
+        assert_eq!(mapped(&array(mood)).0, "list<text>");
         let modified = SourceType { typmod: numeric(6, 3).typmod, ..array(base(oid::NUMERIC, "numeric")) };
-        assert_eq!(mapped(&modified), ("list<decimal(6,3)>".into(), None));
-        assert_eq!(mapped(&base(20_003, "public.citext")), ("text".into(), None));
-        assert_eq!(mapped(&base(20_004, "geometry(Point,4326)")), ("binary".into(), None));
+        assert_eq!(mapped(&modified).0, "list<decimal(6,3)>");
+        assert_eq!(mapped(&made_by("citext", base(20_003, "public.citext"))), ("text".into(), "c".into()));
+        let geometry = made_by("postgis", base(20_004, "geometry(Point,4326)"));
+        assert_eq!(mapped(&geometry), ("binary".into(), "c".into()));
+        assert_eq!(mapped(&made_by("vector", base(20_005, "vector(3)"))).0, "list<float32>");
+        let grid = map(&array(base(oid::INT4, "integer")), 2, None).unwrap();
+        assert_eq!(grid.column_type.to_string(), "list<list<int32>>");
+        // A domain over an array, in an array: two lists, and one dimension each.
+        let row = SourceType { typtype: 'd', base: Some(Box::new(array(base(oid::INT4, "int4")))), ..base(2, "row") };
+        let rows = map(&array(row), 1, None).unwrap();
+        let one = |element| Wire::Array { element: Box::new(element), dimensions: 1 };
+        assert_eq!(rows.wire, one(one(Wire::Int4)));
+    }
+
+    #[test]
+    fn composites_and_ranges_are_read_by_their_parts_where_these_can_be() {
+        let range = |end: SourceType| SourceType { typtype: 'r', subtype: Some(Box::new(end)), ..base(3, "r") };
+        let pair = |a: SourceType, b: SourceType| SourceType {
+            typtype: 'c',
+            fields: vec![("a".to_owned(), a), ("b c".to_owned(), b)],
+            ..base(20_000, "pair")
+        };
+        let dates = range(base(oid::DATE, "date"));
+        assert_eq!(mapped(&dates), ("range<date>".into(), "c".into()));
+        let multi = SourceType { typtype: 'm', subtype: Some(Box::new(dates.clone())), ..base(4, "m") };
+        assert_eq!(mapped(&multi).0, "list<range<date>>");
+        assert_eq!(mapped(&range(base(oid::NUMERIC, "numeric"))).0, "range<text>");
+        assert_eq!(mapped(&range(base(869, "inet_"))), ("text".into(), output("r")), "no part of it can be rewritten");
+        let plain = pair(base(oid::INT4, "integer"), dates);
+        assert_eq!(mapped(&plain), ("struct<1:a:int32,3:b c:range<date>>".into(), "c".into()));
+        let (column_type, sql) = mapped(&pair(base(oid::INT4, "integer"), base(869, "inet_")));
+        assert_eq!(column_type, "struct<1:a:int32,3:b c:text>");
+        assert!(sql.contains("ROW(((c).\"a\"), pg_catalog.textin(pg_catalog.inet_out(((c).\"b c\"))))"), "{sql}");
+        // An array of such cannot be rewritten.
+        assert_eq!(mapped(&array(pair(base(oid::INT4, "int4"), base(869, "inet_")))).0, "text");
+        assert_eq!(mapped(&SourceType { typtype: 'c', ..base(20_000, "empty") }).0, "text");
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_or_too_wide_for_an_event_arrives_as_text() {
+        let wrap = |inner: SourceType, name: &str| SourceType {
+            typtype: 'c',
+            fields: vec![(name.to_owned(), inner)],
+            ..base(20_000, "wrapped")
+        };
+        let deep = (0..40).fold(base(oid::INT4, "integer"), |inner, _| wrap(inner, "f"));
+        let deep = map(&deep, 0, None).unwrap();
+        assert!(deep.column_type.nesting() < DEEPEST_NESTING);
+        let fields = (0..63).map(|i| (format!("{i:063}"), base(oid::INT4, "integer"))).collect();
+        let wide = SourceType { typtype: 'c', fields, ..base(20_000, "wide") };
+        assert_eq!(mapped(&wide).0, "text");
     }
 
     #[test]
     fn every_type_can_be_overridden_to_text() {
         for source in [base(oid::INT8, "bigint"), array(base(oid::INT4, "integer")), base(oid::BYTEA, "bytea")] {
-            assert_eq!(map(&source, Some(&ColumnType::Text)).unwrap(), as_text(), "{}", source.name);
+            assert_eq!(map(&source, 0, Some(&ColumnType::Text)).unwrap(), as_text(&source), "{}", source.name);
         }
         // A cast of char(n) to text would strip the padding that the column has.
-        assert_eq!(map(&base(oid::BPCHAR, "character(3)"), Some(&ColumnType::Text)).unwrap().cast, None);
+        let padded = map(&base(oid::BPCHAR, "character(3)"), 0, Some(&ColumnType::Text)).unwrap();
+        assert_eq!(padded.select, Select::Plain);
     }
 
     #[test]
@@ -333,7 +586,7 @@ mod tests {
             (base(869, "inet"), ColumnType::Uuid),
         ];
         for (source, wanted) in cases {
-            let error = map(&source, Some(&wanted)).unwrap_err();
+            let error = map(&source, 0, Some(&wanted)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
             assert!(error.what().contains(&source.name) && error.what().contains(&wanted.to_string()), "{error}");
         }
@@ -342,9 +595,9 @@ mod tests {
     #[test]
     fn a_decimal_override_reads_the_bare_value_so_that_the_server_cannot_round_it() {
         let wanted = ColumnType::Decimal { precision: 10, scale: 0 };
-        let mapping = map(&base(oid::NUMERIC, "numeric"), Some(&wanted)).unwrap();
-        assert_eq!((mapping.wire, mapping.cast), (Wire::Numeric, None));
-        let mapping = map(&base(oid::INT4, "integer"), Some(&wanted)).unwrap();
-        assert_eq!((mapping.wire, mapping.cast), (Wire::Numeric, Some("numeric")));
+        let mapping = map(&base(oid::NUMERIC, "numeric"), 0, Some(&wanted)).unwrap();
+        assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Plain));
+        let mapping = map(&base(oid::INT4, "integer"), 0, Some(&wanted)).unwrap();
+        assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Cast("numeric")));
     }
 }

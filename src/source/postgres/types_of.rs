@@ -1,7 +1,8 @@
-//! Types of columns, resolved through domains and arrays in one catalog query.
+//! Types of columns, resolved through domains, arrays, composites and ranges in one catalog query.
 
 use super::types::SourceType;
 use crate::error::{Error, ErrorKind, Result};
+use crate::run::schema::DEEPEST_NESTING;
 use std::collections::HashMap;
 use tokio_postgres::Row;
 
@@ -9,8 +10,16 @@ use tokio_postgres::Row;
 ///
 /// An array's modifier is its element's, and a domain's base has the modifier that the domain names. A domain also carries
 /// its base type's element and output function, so it is recognised first; true arrays are those with the array output
-/// function.
+/// function. Multiranges came with PostgreSQL 14, and with them a column of `pg_range` that older servers do not have.
 pub fn sql(seeds: &str) -> String {
+    const IS_ARRAY: &str = "t.typtype <> 'd' AND t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc";
+    const FIELDS: &str = "FROM pg_catalog.pg_attribute a \
+                          WHERE t.typtype = 'c' AND a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped";
+    const SUBTYPE: &str =
+        "SELECT r.rngsubtype AS oid FROM pg_catalog.pg_range r WHERE t.typtype = 'r' AND r.rngtypid = t.oid
+                UNION ALL
+                SELECT r.rngtypid FROM pg_catalog.pg_range r
+                WHERE t.typtype = 'm' AND (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid";
     format!(
         "WITH RECURSIVE seen(oid, typmod) AS (
             {seeds}
@@ -21,23 +30,38 @@ pub fn sql(seeds: &str) -> String {
             CROSS JOIN LATERAL (
                 SELECT t.typbasetype AS oid, t.typtypmod AS typmod WHERE t.typtype = 'd'
                 UNION ALL
-                SELECT t.typelem, seen.typmod
-                WHERE t.typtype <> 'd' AND t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc
+                SELECT t.typelem, seen.typmod WHERE {IS_ARRAY}
+                UNION ALL
+                SELECT a.atttypid, a.atttypmod {FIELDS}
+                UNION ALL
+                SELECT subtype.oid, -1 FROM ({SUBTYPE}) subtype
             ) child
         )
-        SELECT t.oid, seen.typmod, t.typtype::text, t.typsend::oid <> 0,
-               CASE WHEN t.typtype <> 'd' AND t.typoutput = 'pg_catalog.array_out'::regproc THEN t.typelem ELSE 0 END,
-               t.typbasetype, t.typtypmod, format_type(t.oid, seen.typmod), format_type(t.oid, -1)
-        FROM seen JOIN pg_catalog.pg_type t ON t.oid = seen.oid"
+        SELECT t.oid, seen.typmod, t.typtype::text, t.typsend::oid <> 0, CASE WHEN {IS_ARRAY} THEN t.typelem ELSE 0 END,
+               t.typbasetype, t.typtypmod, format_type(t.oid, seen.typmod), format_type(t.oid, -1),
+               quote_ident(n.nspname) || '.' || quote_ident(p.proname),
+               coalesce((SELECT subtype.oid FROM ({SUBTYPE}) subtype LIMIT 1), 0),
+               ARRAY(SELECT a.attname::text {FIELDS} ORDER BY a.attnum), ARRAY(SELECT a.atttypid {FIELDS} ORDER BY a.attnum),
+               ARRAY(SELECT a.atttypmod {FIELDS} ORDER BY a.attnum),
+               (SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+                WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
+                  AND d.refclassid = 'pg_catalog.pg_extension'::regclass LIMIT 1)
+        FROM seen JOIN pg_catalog.pg_type t ON t.oid = seen.oid
+        JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
     )
 }
 
 struct Entry {
     typtype: char,
     has_send: bool,
+    output: String,
     element: u32,
     base: u32,
     base_typmod: i32,
+    subtype: u32,
+    /// Name, type, modifier.
+    fields: Vec<(String, u32, i32)>,
+    extension: Option<String>,
     name: String,
     bare_name: String,
 }
@@ -51,6 +75,9 @@ impl Types {
     pub fn read(rows: &[Row]) -> Result<Types, tokio_postgres::Error> {
         let mut entries = HashMap::new();
         for row in rows {
+            let names: Vec<String> = row.try_get(11)?;
+            let (oids, typmods): (Vec<u32>, Vec<i32>) = (row.try_get(12)?, row.try_get(13)?);
+            let fields = names.into_iter().zip(oids).zip(typmods).map(|((name, oid), typmod)| (name, oid, typmod));
             let entry = Entry {
                 typtype: row.try_get::<_, String>(2)?.chars().next().unwrap_or('b'),
                 has_send: row.try_get(3)?,
@@ -59,6 +86,10 @@ impl Types {
                 base_typmod: row.try_get(6)?,
                 name: row.try_get(7)?,
                 bare_name: row.try_get(8)?,
+                output: row.try_get(9)?,
+                subtype: row.try_get(10)?,
+                fields: fields.collect(),
+                extension: row.try_get(14)?,
             };
             entries.insert((row.try_get(0)?, row.try_get(1)?), entry);
         }
@@ -68,18 +99,32 @@ impl Types {
     /// # Errors
     /// `SourceMissing` when the type went away between two statements.
     pub fn resolve(&self, oid: u32, typmod: i32) -> Result<SourceType> {
-        let Some(entry) = self.entries.get(&(oid, typmod)) else {
+        self.resolve_nested(oid, typmod, 0)
+    }
+
+    fn resolve_nested(&self, oid: u32, typmod: i32, depth: usize) -> Result<SourceType> {
+        let entry = self.entries.get(&(oid, typmod)).filter(|_| depth < DEEPEST);
+        let Some(entry) = entry else {
             return Err(Error::new(ErrorKind::SourceMissing, format!("the type with oid {oid} is gone")));
         };
-        let element = (entry.element != 0).then(|| self.resolve(entry.element, typmod)).transpose()?;
-        let base = (entry.typtype == 'd').then(|| self.resolve(entry.base, entry.base_typmod)).transpose()?;
+        let inner = |oid, typmod| self.resolve_nested(oid, typmod, depth + 1);
+        let element = (entry.element != 0).then(|| inner(entry.element, typmod)).transpose()?;
+        let base = (entry.typtype == 'd').then(|| inner(entry.base, entry.base_typmod)).transpose()?;
+        let subtype = (entry.subtype != 0).then(|| inner(entry.subtype, -1)).transpose()?;
+        // Beyond this a type is delivered as text, whatever its fields are.
+        let fields = if depth > DEEPEST_NESTING { &[][..] } else { &entry.fields };
+        let fields = fields.iter().map(|(name, oid, typmod)| Ok((name.clone(), inner(*oid, *typmod)?)));
         Ok(SourceType {
             oid,
             typmod,
             typtype: entry.typtype,
             has_send: entry.has_send,
+            output: entry.output.clone(),
+            fields: fields.collect::<Result<_>>()?,
             element: element.map(Box::new),
             base: base.map(Box::new),
+            subtype: subtype.map(Box::new),
+            extension: entry.extension.clone(),
             name: entry.name.clone(),
         })
     }
@@ -89,6 +134,9 @@ impl Types {
         self.entries.get(&(source.oid, source.typmod)).map_or_else(|| source.name.clone(), |e| e.bare_name.clone())
     }
 }
+
+/// Domains over domains, and what else may lie within each other without being a nested value.
+const DEEPEST: usize = 1000;
 
 /// The type behind any number of domains.
 pub fn behind_domains(mut source: &SourceType) -> &SourceType {

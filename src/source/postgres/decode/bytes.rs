@@ -1,6 +1,7 @@
 //! Values of any length: one buffer of bytes, and offsets into it.
 
 use super::cells::{Cells, Flaw, NULL, Nulls, Problem, length, value};
+use super::numeric::push_numeric;
 use arrow::array::{ArrayRef, BinaryArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use std::sync::Arc;
@@ -12,6 +13,8 @@ pub(super) enum Form {
     Plain,
     /// Behind jsonb's version byte.
     Jsonb,
+    /// A numeric, as the server prints it.
+    Numeric,
     /// `"char"`: nothing for zero, the byte itself, or `\ooo` beyond ASCII, as the server prints it.
     Char,
 }
@@ -43,6 +46,8 @@ impl Bytes {
         let most = match self.form {
             Form::Plain | Form::Jsonb => cells.data.len(),
             Form::Char => 4 * cells.len(),
+            // Checked number by number: a few bytes may stand for a hundred thousand digits.
+            Form::Numeric => 0,
         };
         if self.values.len() + most > i32::MAX as usize {
             let at = cells.at.first().copied().unwrap_or_default();
@@ -52,6 +57,10 @@ impl Bytes {
             Form::Plain => self.append(cells, nulls, push_plain),
             Form::Jsonb => self.append(cells, nulls, push_jsonb),
             Form::Char => self.append(cells, nulls, push_char),
+            Form::Numeric => self.append(cells, nulls, |values, field, length| {
+                push_numeric(values, value(field, length))?;
+                if values.len() > i32::MAX as usize { Err(Problem::Overfull) } else { Ok(()) }
+            }),
         }
     }
 

@@ -42,6 +42,102 @@ pub(super) fn value(field: &[u8], length: i32) -> &[u8] {
 
 pub(super) const NULL: i32 = -1;
 
+/// A position beyond all data: a part of a value that is not there, and reads as NULL.
+pub(super) const NOWHERE: u32 = u32::MAX;
+
+/// Good values of the source type that the column's type has no room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Special {
+    /// `NaN`, `infinity` and `-infinity` of a numeric.
+    NotANumber,
+    InfiniteNumber,
+    MinusInfiniteNumber,
+    /// `infinity` and `-infinity` of a date, a timestamp or an interval.
+    Infinity,
+    MinusInfinity,
+    /// `24:00:00`
+    EndOfDay,
+    /// A timestamp after the year 294247, whose microseconds since 1970 exceed 63 bits.
+    BeyondRange,
+    /// Subscripts of an array that do not begin at 1, which lists cannot tell. Its elements are kept.
+    LowerBound,
+}
+
+impl Special {
+    pub const ALL: [Special; 8] = [
+        Special::NotANumber,
+        Special::InfiniteNumber,
+        Special::MinusInfiniteNumber,
+        Special::Infinity,
+        Special::MinusInfinity,
+        Special::EndOfDay,
+        Special::BeyondRange,
+        Special::LowerBound,
+    ];
+
+    /// The stable word under which such values are counted.
+    pub fn word(self) -> &'static str {
+        match self {
+            Special::NotANumber => "nan",
+            Special::InfiniteNumber | Special::Infinity => "infinity",
+            Special::MinusInfiniteNumber | Special::MinusInfinity => "minus_infinity",
+            Special::EndOfDay => "end_of_day",
+            Special::BeyondRange => "beyond_range",
+            Special::LowerBound => "lower_bound",
+        }
+    }
+
+    /// The value, as an error names it.
+    fn shown(self) -> &'static str {
+        match self {
+            Special::NotANumber => "NaN",
+            Special::InfiniteNumber | Special::Infinity => "infinity",
+            Special::MinusInfiniteNumber | Special::MinusInfinity => "-infinity",
+            Special::EndOfDay => "24:00:00",
+            Special::BeyondRange => "a time after the year 294247",
+            Special::LowerBound => "an array whose subscripts do not begin at 1",
+        }
+    }
+}
+
+/// How many special values of each kind, in the order of [`Special::ALL`].
+pub type SpecialCounts = [u64; Special::ALL.len()];
+
+/// What becomes of special values.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum SpecialPolicy {
+    /// An error for numbers, NULL for dates and times; the elements of an array are kept.
+    #[default]
+    Usual,
+    Error,
+    Null,
+    /// The nearest value that the column holds.
+    Clamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Error,
+    Null,
+    Clamp,
+}
+
+impl SpecialPolicy {
+    fn fate(self, special: Special) -> Fate {
+        let is_number = matches!(special, Special::NotANumber | Special::InfiniteNumber | Special::MinusInfiniteNumber);
+        match self {
+            SpecialPolicy::Error => Fate::Error,
+            // The elements are what counts; their subscripts are noted as lost.
+            _ if special == Special::LowerBound => Fate::Clamp,
+            SpecialPolicy::Usual if is_number => Fate::Error,
+            // Nothing is near to what is no number.
+            SpecialPolicy::Clamp if special == Special::NotANumber => Fate::Error,
+            SpecialPolicy::Usual | SpecialPolicy::Null => Fate::Null,
+            SpecialPolicy::Clamp => Fate::Clamp,
+        }
+    }
+}
+
 /// A value that cannot be taken, and where in the data its field begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Flaw {
@@ -59,21 +155,23 @@ pub(super) enum Problem {
     Malformed(&'static str),
     /// A good value of the source type for which the column has no room.
     Unfit(&'static str),
+    /// The same, in a column that is declared NOT NULL, where NULL would have stood for it.
+    UnfitForRequired(&'static str),
     /// The batch has grown beyond what 32-bit offsets reach.
     Overfull,
 }
 
-/// Validity of one column, without a bitmap until its first NULL.
+/// Validity of one column, without a bitmap until its first NULL, and what became of its special values.
 pub(super) struct Nulls {
     bits: NullBufferBuilder,
-    pub allowed: bool,
-    /// Special values that were replaced by NULL.
-    pub special: u64,
+    allowed: bool,
+    policy: SpecialPolicy,
+    pub special: SpecialCounts,
 }
 
 impl Nulls {
-    pub fn new(allowed: bool) -> Self {
-        Nulls { bits: NullBufferBuilder::new(1024), allowed, special: 0 }
+    pub fn new(allowed: bool, policy: SpecialPolicy) -> Self {
+        Nulls { bits: NullBufferBuilder::new(1024), allowed, policy, special: SpecialCounts::default() }
     }
 
     #[inline(always)]
@@ -88,6 +186,31 @@ impl Nulls {
         }
         self.bits.append_null();
         Ok(())
+    }
+
+    /// Counts a special value. Whether the nearest value that fits takes its place; else NULL does.
+    ///
+    /// # Errors
+    /// By policy, or because NULL is not allowed.
+    #[cold]
+    pub fn replaced(&mut self, special: Special, at: u32) -> Result<bool, Flaw> {
+        let flaw = |problem| Err(Flaw { at, problem });
+        let fate = self.policy.fate(special);
+        match fate {
+            Fate::Error => return flaw(Problem::Unfit(special.shown())),
+            Fate::Null if !self.allowed => return flaw(Problem::UnfitForRequired(special.shown())),
+            Fate::Null | Fate::Clamp => self.special[special as usize] += 1,
+        }
+        Ok(fate == Fate::Clamp)
+    }
+
+    /// Counts an array whose subscripts are lost.
+    ///
+    /// # Errors
+    /// By policy.
+    #[cold]
+    pub fn keep(&mut self, special: Special) -> Result<(), Problem> {
+        self.replaced(special, NOWHERE).map(drop).map_err(|flaw| flaw.problem)
     }
 
     pub fn finish(&mut self) -> Option<NullBuffer> {

@@ -1,9 +1,10 @@
 //! One decoder per column, chosen once.
 
 use super::bytes::{Bytes, Form, roomy};
-use super::cells::{Cells, Flaw, Nulls};
+use super::cells::{Cells, Flaw, Nulls, SpecialCounts, SpecialPolicy};
 use super::fixed;
-use super::list::List;
+use super::list::{Layout, List};
+use super::nested::{Hstore, Interval, Range, Record, Vector};
 use super::numeric::Decimal;
 use crate::encode::arrow_schema::data_type;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,7 +34,12 @@ enum Values {
     Decimal256(Decimal, Vec<i256>),
     Uuid(Vec<u8>),
     Bytes(Bytes),
+    Interval(Interval),
     List(Box<List>),
+    Record(Box<Record>),
+    Range(Box<Range>),
+    Hstore(Box<Hstore>),
+    Vector(Vector),
 }
 
 /// The values of one column in the batch that is being built.
@@ -46,8 +52,9 @@ pub(super) struct Column {
 impl Column {
     /// # Errors
     /// `Internal` for a pair of wire form and column type that [`types::map`](super::super::types::map) never makes.
-    pub fn new(wire: &Wire, column_type: &ColumnType, nullable: bool) -> Result<Column> {
+    pub fn new(wire: &Wire, column_type: &ColumnType, nullable: bool, policy: SpecialPolicy) -> Result<Column> {
         use ColumnType as C;
+        let part = |wire: &Wire, column_type: &ColumnType| Column::new(wire, column_type, true, policy);
         let data_type = data_type(column_type);
         let values = match (wire, column_type) {
             (Wire::Bool, C::Bool) => Values::Bool(BooleanBufferBuilder::new(0)),
@@ -68,15 +75,52 @@ impl Column {
             (Wire::Uuid, C::Uuid) => Values::Uuid(Vec::new()),
             (Wire::Text | Wire::Json, C::Text | C::Json) => Values::Bytes(Bytes::new(Form::Plain, true)),
             (Wire::Jsonb, C::Text | C::Json) => Values::Bytes(Bytes::new(Form::Jsonb, true)),
+            (Wire::NumericText, C::Text) => Values::Bytes(Bytes::new(Form::Numeric, true)),
             (Wire::Char, C::Text) => Values::Bytes(Bytes::new(Form::Char, true)),
             (Wire::Bytea, C::Binary) => Values::Bytes(Bytes::new(Form::Plain, false)),
-            (Wire::Array(wire), C::List(element)) => {
-                let DataType::List(field) = &data_type else { return Err(no_decoder(wire, column_type)) };
-                Values::List(Box::new(List::new(Column::new(wire, element, true)?, field.clone())))
+            (Wire::Interval, C::Interval) => match &data_type {
+                DataType::Struct(fields) => Values::Interval(Interval::new(fields.clone())),
+                _ => return Err(no_decoder(wire, column_type)),
+            },
+            (Wire::Array { element, dimensions }, C::List(_)) => {
+                let scalar = (0..*dimensions).try_fold(column_type, |of, _| match of {
+                    C::List(inner) => Some(&**inner),
+                    _ => None,
+                });
+                let elements = part(element, scalar.ok_or_else(|| no_decoder(wire, column_type))?)?;
+                list(Layout::Array { dimensions: usize::from(*dimensions) }, elements, &data_type)
+                    .ok_or_else(|| no_decoder(wire, column_type))?
             }
+            (Wire::Multirange(range), C::List(element)) => list(Layout::Multirange, part(range, element)?, &data_type)
+                .ok_or_else(|| no_decoder(wire, column_type))?,
+            (Wire::Record(wires), C::Struct(fields)) if wires.len() == fields.len() => match &data_type {
+                DataType::Struct(arrow) => {
+                    let columns = wires.iter().zip(fields).map(|(wire, field)| part(wire, &field.column_type));
+                    let columns = columns.collect::<Result<Vec<_>>>()?;
+                    Values::Record(Box::new(Record::new(columns, arrow.clone())))
+                }
+                _ => return Err(no_decoder(wire, column_type)),
+            },
+            (Wire::Range(end), C::Range(element)) => match &data_type {
+                DataType::Struct(arrow) => {
+                    let ends = [part(end, element)?, part(end, element)?];
+                    Values::Range(Box::new(Range::new(ends, arrow.clone())))
+                }
+                _ => return Err(no_decoder(wire, column_type)),
+            },
+            (Wire::Hstore, C::Map) => match &data_type {
+                DataType::Map(entries, _) => Values::Hstore(Box::new(Hstore::new(entries.clone()))),
+                _ => return Err(no_decoder(wire, column_type)),
+            },
+            (Wire::Vector | Wire::HalfVector, C::List(_)) => match &data_type {
+                DataType::List(element) if *element.data_type() == DataType::Float32 => {
+                    Values::Vector(Vector::new(element.clone(), *wire == Wire::HalfVector))
+                }
+                _ => return Err(no_decoder(wire, column_type)),
+            },
             _ => return Err(no_decoder(wire, column_type)),
         };
-        Ok(Column { values, nulls: Nulls::new(nullable), data_type })
+        Ok(Column { values, nulls: Nulls::new(nullable, policy), data_type })
     }
 
     pub fn data_type(&self) -> &DataType {
@@ -87,13 +131,13 @@ impl Column {
         let nulls = &mut self.nulls;
         match &mut self.values {
             Values::Bool(out) => fixed::decode_bool(cells, nulls, out),
-            Values::Int16(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(i16::from_be_bytes(bytes)))),
-            Values::Int32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(i32::from_be_bytes(bytes)))),
-            Values::Int64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(i64::from_be_bytes(bytes)))),
-            Values::UInt32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(u32::from_be_bytes(bytes)))),
-            Values::UInt64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(u64::from_be_bytes(bytes)))),
-            Values::Float32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(f32::from_be_bytes(bytes)))),
-            Values::Float64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(Some(f64::from_be_bytes(bytes)))),
+            Values::Int16(out) => fixed::decode(cells, nulls, out, |bytes| Ok(i16::from_be_bytes(bytes))),
+            Values::Int32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(i32::from_be_bytes(bytes))),
+            Values::Int64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(i64::from_be_bytes(bytes))),
+            Values::UInt32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(u32::from_be_bytes(bytes))),
+            Values::UInt64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(u64::from_be_bytes(bytes))),
+            Values::Float32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(f32::from_be_bytes(bytes))),
+            Values::Float64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(f64::from_be_bytes(bytes))),
             Values::Date(out) => fixed::decode(cells, nulls, out, fixed::date),
             Values::Time(out) => fixed::decode(cells, nulls, out, fixed::time),
             Values::Timestamp(out) => fixed::decode(cells, nulls, out, fixed::timestamp),
@@ -101,7 +145,12 @@ impl Column {
             Values::Decimal256(decimal, out) => decimal.decode256(cells, nulls, out),
             Values::Uuid(out) => fixed::decode_uuid(cells, nulls, out),
             Values::Bytes(bytes) => bytes.decode(cells, nulls),
+            Values::Interval(interval) => interval.decode(cells, nulls),
             Values::List(list) => list.decode(cells, nulls),
+            Values::Record(record) => record.decode(cells, nulls),
+            Values::Range(range) => range.decode(cells, nulls),
+            Values::Hstore(hstore) => hstore.decode(cells, nulls),
+            Values::Vector(vector) => vector.decode(cells, nulls),
         }
     }
 
@@ -120,17 +169,25 @@ impl Column {
             Values::Decimal256(_, values) => size_of_val(values.as_slice()),
             Values::Uuid(values) => values.len(),
             Values::Bytes(bytes) => bytes.size(),
+            Values::Interval(interval) => interval.size(),
             Values::List(list) => list.size(),
+            Values::Record(record) => record.size(),
+            Values::Range(range) => range.size(),
+            Values::Hstore(hstore) => hstore.size(),
+            Values::Vector(vector) => vector.size(),
         }
     }
 
-    /// Special values that became NULL since the beginning, elements of lists included.
-    pub fn special(&self) -> u64 {
-        let inner = match &self.values {
-            Values::List(list) => list.elements.special(),
-            _ => 0,
+    /// Special values since the beginning, those inside of other values included.
+    pub fn special(&self) -> SpecialCounts {
+        let parts: &[Column] = match &self.values {
+            Values::List(list) => std::slice::from_ref(&list.elements),
+            Values::Record(record) => &record.fields,
+            Values::Range(range) => &range.ends,
+            _ => &[],
         };
-        self.nulls.special + inner
+        let parts = parts.iter().map(Column::special);
+        parts.fold(self.nulls.special, |sum, part| std::array::from_fn(|kind| sum[kind] + part[kind]))
     }
 
     /// The column so far; what is decoded next begins a new one.
@@ -160,7 +217,12 @@ impl Column {
                 Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(values), nulls).map_err(|_| 0_usize)?)
             }
             Values::Bytes(bytes) => bytes.finish(nulls)?,
+            Values::Interval(interval) => interval.finish(nulls)?,
             Values::List(list) => list.finish(nulls)?,
+            Values::Record(record) => record.finish(nulls)?,
+            Values::Range(range) => range.finish(nulls)?,
+            Values::Hstore(hstore) => hstore.finish(nulls)?,
+            Values::Vector(vector) => vector.finish(nulls)?,
         })
     }
 }
@@ -173,6 +235,11 @@ fn primitive<T: ArrowPrimitiveType>(
     let fresh = Vec::with_capacity(roomy(values.len()));
     let values = std::mem::replace(values, fresh);
     Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(values), nulls).with_data_type(data_type.clone()))
+}
+
+fn list(layout: Layout, elements: Column, data_type: &DataType) -> Option<Values> {
+    let DataType::List(field) = data_type else { return None };
+    List::new(layout, elements, field.clone()).map(|list| Values::List(Box::new(list)))
 }
 
 fn no_decoder(wire: &Wire, column_type: &ColumnType) -> Error {

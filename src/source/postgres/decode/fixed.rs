@@ -1,6 +1,6 @@
 //! Values of fixed width, straight from the wire into their buffer.
 
-use super::cells::{Cells, Flaw, NULL, Nulls, Problem, length};
+use super::cells::{Cells, Flaw, NULL, Nulls, Problem, Special, length};
 use arrow::array::BooleanBufferBuilder;
 
 /// PostgreSQL counts days and microseconds from 2000-01-01, Arrow from 1970-01-01.
@@ -8,13 +8,20 @@ const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Decodes fields of `N` bytes. `read` gives `None` for a special value, which becomes a counted NULL.
+/// Why bytes are no value of the column.
+pub(super) enum Odd<T> {
+    /// A special value, and the nearest one that the column holds.
+    Special(Special, T),
+    Broken(Problem),
+}
+
+/// Decodes fields of `N` bytes.
 #[inline(always)]
 pub(super) fn decode<const N: usize, T: Copy + Default>(
     cells: Cells<'_>,
     nulls: &mut Nulls,
     out: &mut Vec<T>,
-    read: impl Fn([u8; N]) -> Result<Option<T>, Problem>,
+    read: impl Fn([u8; N]) -> Result<T, Odd<T>>,
 ) -> Result<(), Flaw> {
     out.reserve(cells.len());
     let mut valid = 0;
@@ -22,20 +29,21 @@ pub(super) fn decode<const N: usize, T: Copy + Default>(
         let got = length(field);
         let bytes = field.get(4..).and_then(|rest| rest.first_chunk::<N>());
         match bytes {
-            Some(bytes) if got == N as i32 => {
-                if let Some(value) = read(*bytes).map_err(|problem| Flaw { at, problem })? {
+            Some(bytes) if got == N as i32 => match read(*bytes) {
+                Ok(value) => {
                     out.push(value);
                     valid += 1;
                     continue;
                 }
-                if !nulls.allowed {
-                    return Err(Flaw {
-                        at,
-                        problem: Problem::Unfit("infinity, in a column that is declared NOT NULL"),
-                    });
+                Err(Odd::Special(special, nearest)) => {
+                    if nulls.replaced(special, at)? {
+                        out.push(nearest);
+                        valid += 1;
+                        continue;
+                    }
                 }
-                nulls.special += 1;
-            }
+                Err(Odd::Broken(problem)) => return Err(Flaw { at, problem }),
+            },
             _ if got == NULL => {}
             _ => return Err(Flaw { at, problem: Problem::Width { expected: N, got } }),
         }
@@ -91,27 +99,36 @@ pub(super) fn decode_uuid(cells: Cells<'_>, nulls: &mut Nulls, out: &mut Vec<u8>
 }
 
 /// Days since 1970-01-01. The ends of the range stand for the infinities.
-pub(super) fn date(bytes: [u8; 4]) -> Result<Option<i32>, Problem> {
+pub(super) fn date(bytes: [u8; 4]) -> Result<i32, Odd<i32>> {
     match i32::from_be_bytes(bytes) {
-        i32::MIN | i32::MAX => Ok(None),
-        days => days.checked_add(EPOCH_DAYS).map(Some).ok_or(Problem::Malformed("a date beyond the calendar")),
+        i32::MIN => Err(Odd::Special(Special::MinusInfinity, FIRST_DATE)),
+        i32::MAX => Err(Odd::Special(Special::Infinity, LAST_DATE)),
+        days => days.checked_add(EPOCH_DAYS).ok_or(Odd::Broken(Problem::Malformed("a date beyond the calendar"))),
     }
 }
+
+/// PostgreSQL's first and last date, 4714-11-24 BC and 5874897-12-31, in days since 1970-01-01.
+const FIRST_DATE: i32 = -2_451_545 + EPOCH_DAYS;
+const LAST_DATE: i32 = 2_145_031_948 + EPOCH_DAYS;
 
 /// Microseconds since 1970-01-01T00:00:00. The ends of the range stand for the infinities.
-pub(super) fn timestamp(bytes: [u8; 8]) -> Result<Option<i64>, Problem> {
+pub(super) fn timestamp(bytes: [u8; 8]) -> Result<i64, Odd<i64>> {
     match i64::from_be_bytes(bytes) {
-        i64::MIN | i64::MAX => Ok(None),
+        i64::MIN => Err(Odd::Special(Special::MinusInfinity, FIRST_TIMESTAMP)),
+        i64::MAX => Err(Odd::Special(Special::Infinity, i64::MAX)),
         // PostgreSQL's last thirty years, counted from its own epoch, do not fit when counted from 1970.
-        micros => micros.checked_add(EPOCH_MICROS).map(Some).ok_or(Problem::Unfit("a time after the year 294247")),
+        micros => micros.checked_add(EPOCH_MICROS).ok_or(Odd::Special(Special::BeyondRange, i64::MAX)),
     }
 }
 
+/// PostgreSQL's first timestamp, 4714-11-24 00:00:00 BC.
+const FIRST_TIMESTAMP: i64 = FIRST_DATE as i64 * DAY_MICROS;
+
 /// Microseconds since midnight.
-pub(super) fn time(bytes: [u8; 8]) -> Result<Option<i64>, Problem> {
+pub(super) fn time(bytes: [u8; 8]) -> Result<i64, Odd<i64>> {
     match i64::from_be_bytes(bytes) {
-        micros @ 0..DAY_MICROS => Ok(Some(micros)),
-        DAY_MICROS => Err(Problem::Unfit("24:00:00")),
-        _ => Err(Problem::Malformed("a time of day beyond 24:00:00")),
+        micros @ 0..DAY_MICROS => Ok(micros),
+        DAY_MICROS => Err(Odd::Special(Special::EndOfDay, DAY_MICROS - 1)),
+        _ => Err(Odd::Broken(Problem::Malformed("a time of day beyond 24:00:00"))),
     }
 }

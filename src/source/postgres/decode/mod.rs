@@ -12,14 +12,15 @@ mod cells;
 mod column;
 mod fixed;
 mod list;
+mod nested;
 mod numeric;
 
 use super::types::Mapping;
 use crate::error::{Error, ErrorKind, Result};
-use crate::run::schema::ColumnType;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use cells::{Cells, Flaw, Problem};
+pub use cells::{Special, SpecialCounts, SpecialPolicy};
 use column::Column;
 use std::sync::Arc;
 
@@ -43,6 +44,15 @@ pub struct DecodeColumn {
     pub name: String,
     pub nullable: bool,
     pub mapping: Mapping,
+    /// What becomes of values that the column's type has no room for.
+    pub special_values: SpecialPolicy,
+}
+
+impl DecodeColumn {
+    /// A column whose special values take their usual way.
+    pub fn new(name: impl Into<String>, nullable: bool, mapping: Mapping) -> DecodeColumn {
+        DecodeColumn { name: name.into(), nullable, mapping, special_values: SpecialPolicy::Usual }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +100,8 @@ impl Decoder {
     /// `Internal` when a mapping names a wire form that its column type cannot hold.
     pub fn new(columns: &[DecodeColumn], max_value_bytes: usize) -> Result<Decoder> {
         let decoder_of = |column: &DecodeColumn| {
-            let DecodeColumn { name, nullable, mapping } = column;
-            Column::new(&mapping.wire, &mapping.column_type, *nullable)
+            let DecodeColumn { name, nullable, mapping, special_values } = column;
+            Column::new(&mapping.wire, &mapping.column_type, *nullable, *special_values)
                 .map_err(|error| error.at(format_args!("column {name:?}")))
         };
         let decoders = columns.iter().map(decoder_of).collect::<Result<Vec<_>>>()?;
@@ -145,11 +155,10 @@ impl Decoder {
         self.offset
     }
 
-    /// For each column that had special values (infinite dates and timestamps): its index, and how many became NULL since the
-    /// beginning of the stream.
-    pub fn special_values(&self) -> Vec<(usize, u64)> {
+    /// For each column that had special values: its index, and how many of each kind since the beginning of the stream.
+    pub fn special_values(&self) -> Vec<(usize, SpecialCounts)> {
         let counts = self.decoders.iter().map(Column::special).enumerate();
-        counts.filter(|(_, count)| *count > 0).collect()
+        counts.filter(|(_, counts)| counts.iter().any(|count| *count > 0)).collect()
     }
 
     /// Takes the next bytes of the stream's payload, cut anywhere.
@@ -437,9 +446,19 @@ impl Decoder {
             }
             Problem::Width { expected, got } => broken(format!("a value has {got} bytes instead of {expected}")),
             Problem::Malformed(what) => broken(what.to_owned()),
+            Problem::UnfitForRequired(value) => {
+                let what = format!("column {name:?}: row {row} of the stream holds {value}, and is declared NOT NULL");
+                let hint = format!(
+                    "Deliver the column as text with `columns: {{{name}: text}}`, or the nearest value with \
+                     `types: {{special_values: clamp}}`."
+                );
+                Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+            }
             Problem::Unfit(value) => {
-                let holder = held_by(&mapping.column_type);
-                let what = format!("column {name:?}: row {row} of the stream holds {value}, which {holder} cannot");
+                let holder = &mapping.column_type;
+                let what = format!(
+                    "column {name:?}: row {row} of the stream holds {value}, which a column of type {holder} cannot"
+                );
                 let hint = format!("Deliver the column as text with `columns: {{{name}: text}}`.");
                 Error::new(ErrorKind::SourceValue, what).with_hint(hint)
             }
@@ -447,12 +466,5 @@ impl Decoder {
                 Error::new(ErrorKind::Internal, format!("column {name:?}: a batch has grown beyond 2 GiB"))
             }
         }
-    }
-}
-
-fn held_by(column_type: &ColumnType) -> String {
-    match column_type {
-        ColumnType::List(_) => format!("a column of type {column_type} (a list of one dimension)"),
-        _ => format!("a column of type {column_type}"),
     }
 }

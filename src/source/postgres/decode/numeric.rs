@@ -3,7 +3,8 @@
 //! On the wire: number of digits, weight (the exponent, in base 10000, of the first digit), sign, display scale, and the digits,
 //! 16 bits each. An Arrow decimal wants the unscaled integer `value × 10^scale`.
 
-use super::cells::{Cells, Flaw, NULL, Nulls, Problem, length, value};
+use super::cells::{Cells, Flaw, NULL, Nulls, Problem, Special, length, value};
+use super::fixed::Odd;
 use arrow::datatypes::i256;
 
 const HEADER: usize = 8;
@@ -35,22 +36,47 @@ struct Parts<'a> {
 }
 
 #[inline(always)]
-fn parts(bytes: &[u8]) -> Result<Parts<'_>, Problem> {
+fn parts(bytes: &[u8]) -> Result<Parts<'_>, Unread> {
     let Some((header, digits)) = bytes.split_first_chunk::<HEADER>() else {
-        return Err(Problem::Malformed("a numeric of less than eight bytes"));
+        return Err(Problem::Malformed("a numeric of less than eight bytes").into());
     };
     let count = u16::from_be_bytes([header[0], header[1]]);
     let weight = i32::from(i16::from_be_bytes([header[2], header[3]]));
     let sign = u16::from_be_bytes([header[4], header[5]]);
     if digits.len() != 2 * usize::from(count) {
-        return Err(Problem::Malformed("a numeric whose length disagrees with its number of digits"));
+        return Err(Problem::Malformed("a numeric whose length disagrees with its number of digits").into());
     }
     match sign {
         POSITIVE | NEGATIVE => Ok(Parts { digits, weight, negative: sign == NEGATIVE }),
-        NAN => Err(Problem::Unfit("NaN")),
-        INFINITY => Err(Problem::Unfit("infinity")),
-        MINUS_INFINITY => Err(Problem::Unfit("-infinity")),
-        _ => Err(Problem::Malformed("a numeric with an unknown sign")),
+        NAN => Err(Unread::Special(Special::NotANumber)),
+        INFINITY => Err(Unread::Special(Special::InfiniteNumber)),
+        MINUS_INFINITY => Err(Unread::Special(Special::MinusInfiniteNumber)),
+        _ => Err(Unread::Broken(Problem::Malformed("a numeric with an unknown sign"))),
+    }
+}
+
+/// Why a numeric has no unscaled value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    Special(Special),
+    Broken(Problem),
+}
+
+impl From<Problem> for Unread {
+    fn from(problem: Problem) -> Unread {
+        Unread::Broken(problem)
+    }
+}
+
+impl Unread {
+    /// `largest` is what an infinity is clamped to.
+    #[cold]
+    fn odd<T: Copy>(self, largest: T, least: T) -> Odd<T> {
+        match self {
+            Unread::Special(special @ Special::MinusInfiniteNumber) => Odd::Special(special, least),
+            Unread::Special(special) => Odd::Special(special, largest),
+            Unread::Broken(problem) => Odd::Broken(problem),
+        }
     }
 }
 
@@ -137,28 +163,89 @@ fn step_i256(sum: i256, factor: u64, digit: u64) -> Option<i256> {
 
 /// The unscaled value of a decimal of up to 38 digits; `limit` is 10^precision.
 #[inline(always)]
-fn decimal128(bytes: &[u8], scale: i32, limit: i128) -> Result<i128, Problem> {
+fn decimal128(bytes: &[u8], scale: i32, limit: i128) -> Result<i128, Unread> {
     let parts = parts(bytes)?;
     let sum = match unscaled_small(&parts, scale) {
         Some(small) => i128::from(small?),
         None => unscaled(&parts, scale, 0, step_i128)?,
     };
     if sum >= limit {
-        return Err(TOO_WIDE);
+        return Err(TOO_WIDE.into());
     }
     Ok(if parts.negative { -sum } else { sum })
 }
 
-fn decimal256(bytes: &[u8], scale: i32, limit: i256) -> Result<i256, Problem> {
+fn decimal256(bytes: &[u8], scale: i32, limit: i256) -> Result<i256, Unread> {
     let parts = parts(bytes)?;
     let sum = match unscaled_small(&parts, scale) {
         Some(small) => i256::from_i128(i128::from(small?)),
         None => unscaled(&parts, scale, i256::ZERO, step_i256)?,
     };
     if sum >= limit {
-        return Err(TOO_WIDE);
+        return Err(TOO_WIDE.into());
     }
     Ok(if parts.negative { sum.wrapping_neg() } else { sum })
+}
+
+/// Appends a numeric as `numeric_out` prints it: all digits before the point, and as many behind it as its display scale says.
+pub(super) fn push_numeric(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Problem> {
+    let parts = match parts(bytes) {
+        Ok(parts) => parts,
+        Err(Unread::Special(special)) => {
+            out.extend_from_slice(match special {
+                Special::InfiniteNumber => b"Infinity",
+                Special::MinusInfiniteNumber => b"-Infinity",
+                _ => b"NaN",
+            });
+            return Ok(());
+        }
+        Err(Unread::Broken(problem)) => return Err(problem),
+    };
+    let display_scale = bytes.get(6..8).map_or(0, |scale| usize::from(u16::from_be_bytes([scale[0], scale[1]])));
+    let count = (parts.digits.len() / 2) as i32;
+    let digit = |exponent: i32| {
+        let index = parts.weight - exponent;
+        match parts.digits.get(2 * index.max(0) as usize..) {
+            Some([high, low, ..]) if index >= 0 && index < count => u16::from_be_bytes([*high, *low]),
+            _ => 0,
+        }
+    };
+    if parts.digits.chunks_exact(2).any(|pair| u16::from_be_bytes([pair[0], pair[1]]) > 9999) {
+        return Err(BAD_DIGIT);
+    }
+    if parts.negative {
+        out.push(b'-');
+    }
+    let begun = out.len();
+    for exponent in (0..=parts.weight.max(0)).rev() {
+        push_digits(out, digit(exponent), out.len() > begun);
+    }
+    if out.len() == begun {
+        out.push(b'0');
+    }
+    if display_scale > 0 {
+        out.push(b'.');
+        let point = out.len();
+        let mut exponent = -1;
+        while out.len() - point < display_scale {
+            push_digits(out, digit(exponent), true);
+            exponent -= 1;
+        }
+        out.truncate(point + display_scale);
+    }
+    Ok(())
+}
+
+/// The four decimal digits of one in base 10000; without leading zeros where none are wanted.
+fn push_digits(out: &mut Vec<u8>, digit: u16, with_zeros: bool) {
+    let mut started = with_zeros;
+    for power in [1000, 100, 10, 1] {
+        let decimal = (digit / power % 10) as u8;
+        started |= decimal > 0;
+        if started {
+            out.push(b'0' + decimal);
+        }
+    }
 }
 
 /// What all values of a decimal column share.
@@ -172,13 +259,18 @@ impl Decimal {
     pub fn decode128(self, cells: Cells<'_>, nulls: &mut Nulls, out: &mut Vec<i128>) -> Result<(), Flaw> {
         let limit = 10_i128.checked_pow(u32::from(self.precision)).unwrap_or(i128::MAX);
         let scale = i32::from(self.scale);
-        decode(cells, nulls, out, 0, |bytes| decimal128(bytes, scale, limit))
+        decode(cells, nulls, out, 0, |bytes| {
+            decimal128(bytes, scale, limit).map_err(|unread| unread.odd(limit - 1, 1 - limit))
+        })
     }
 
     pub fn decode256(self, cells: Cells<'_>, nulls: &mut Nulls, out: &mut Vec<i256>) -> Result<(), Flaw> {
         let limit = i256::from_i128(10).checked_pow(u32::from(self.precision)).unwrap_or(i256::MAX);
         let scale = i32::from(self.scale);
-        decode(cells, nulls, out, i256::ZERO, |bytes| decimal256(bytes, scale, limit))
+        let (largest, least) = (limit.wrapping_sub(i256::ONE), i256::ONE.wrapping_sub(limit));
+        decode(cells, nulls, out, i256::ZERO, |bytes| {
+            decimal256(bytes, scale, limit).map_err(|unread| unread.odd(largest, least))
+        })
     }
 }
 
@@ -188,20 +280,32 @@ fn decode<T: Copy>(
     nulls: &mut Nulls,
     out: &mut Vec<T>,
     zero: T,
-    read: impl Fn(&[u8]) -> Result<T, Problem>,
+    read: impl Fn(&[u8]) -> Result<T, Odd<T>>,
 ) -> Result<(), Flaw> {
     out.reserve(cells.len());
     let mut valid = 0;
     for (at, field) in cells.fields() {
         let length = length(field);
-        if length == NULL {
-            nulls.valid(std::mem::take(&mut valid));
-            nulls.null(at)?;
-            out.push(zero);
-        } else {
-            out.push(read(value(field, length)).map_err(|problem| Flaw { at, problem })?);
-            valid += 1;
+        if length != NULL {
+            match read(value(field, length)) {
+                Ok(value) => {
+                    out.push(value);
+                    valid += 1;
+                    continue;
+                }
+                Err(Odd::Special(special, nearest)) => {
+                    if nulls.replaced(special, at)? {
+                        out.push(nearest);
+                        valid += 1;
+                        continue;
+                    }
+                }
+                Err(Odd::Broken(problem)) => return Err(Flaw { at, problem }),
+            }
         }
+        nulls.valid(std::mem::take(&mut valid));
+        nulls.null(at)?;
+        out.push(zero);
     }
     nulls.valid(valid);
     Ok(())
@@ -220,7 +324,7 @@ mod tests {
         bytes
     }
 
-    fn read(scale: i32, bytes: &[u8]) -> Result<i128, Problem> {
+    fn read(scale: i32, bytes: &[u8]) -> Result<i128, Unread> {
         let narrow = decimal128(bytes, scale, 10_i128.pow(38));
         let wide = decimal256(bytes, scale, i256::from_i128(10).checked_pow(76).unwrap());
         if let Ok(narrow) = narrow {
@@ -251,24 +355,24 @@ mod tests {
 
     #[test]
     fn a_value_that_does_not_fit_is_refused_and_never_rounded() {
-        assert_eq!(read(0, &wire(0, POSITIVE, &[1, 500])), Err(TOO_FINE)); // 1.05
-        assert_eq!(read(1, &wire(0, POSITIVE, &[1, 500])), Err(TOO_FINE));
-        assert_eq!(read(2, &wire(0, POSITIVE, &[1, 50])), Err(TOO_FINE)); // 1.005
-        assert_eq!(read(3, &wire(0, POSITIVE, &[1, 5])), Err(TOO_FINE)); // 1.0005
-        assert_eq!(read(0, &wire(0, POSITIVE, &[1, 0, 0, 0, 0, 1])), Err(TOO_FINE));
-        assert_eq!(decimal128(&wire(0, POSITIVE, &[100]), 0, 100), Err(TOO_WIDE));
-        assert_eq!(read(0, &wire(32767, POSITIVE, &[1])), Err(TOO_WIDE));
-        assert_eq!(read(0, &wire(-32768, POSITIVE, &[1])), Err(TOO_FINE));
+        assert_eq!(read(0, &wire(0, POSITIVE, &[1, 500])), Err(Unread::Broken(TOO_FINE))); // 1.05
+        assert_eq!(read(1, &wire(0, POSITIVE, &[1, 500])), Err(Unread::Broken(TOO_FINE)));
+        assert_eq!(read(2, &wire(0, POSITIVE, &[1, 50])), Err(Unread::Broken(TOO_FINE))); // 1.005
+        assert_eq!(read(3, &wire(0, POSITIVE, &[1, 5])), Err(Unread::Broken(TOO_FINE))); // 1.0005
+        assert_eq!(read(0, &wire(0, POSITIVE, &[1, 0, 0, 0, 0, 1])), Err(Unread::Broken(TOO_FINE)));
+        assert_eq!(decimal128(&wire(0, POSITIVE, &[100]), 0, 100), Err(Unread::Broken(TOO_WIDE)));
+        assert_eq!(read(0, &wire(32767, POSITIVE, &[1])), Err(Unread::Broken(TOO_WIDE)));
+        assert_eq!(read(0, &wire(-32768, POSITIVE, &[1])), Err(Unread::Broken(TOO_FINE)));
     }
 
     #[test]
     fn special_and_broken_values_are_named() {
-        assert_eq!(read(2, &wire(0, NAN, &[])), Err(Problem::Unfit("NaN")));
-        assert_eq!(read(2, &wire(0, INFINITY, &[])), Err(Problem::Unfit("infinity")));
-        assert_eq!(read(2, &wire(0, MINUS_INFINITY, &[])), Err(Problem::Unfit("-infinity")));
-        assert!(matches!(read(2, &wire(0, 0x1234, &[])), Err(Problem::Malformed(_))));
-        assert_eq!(read(2, &wire(0, POSITIVE, &[10_000])), Err(BAD_DIGIT));
-        assert!(matches!(read(2, &[0, 1, 0, 0, 0, 0, 0, 0]), Err(Problem::Malformed(_))));
-        assert!(matches!(read(2, &[0]), Err(Problem::Malformed(_))));
+        assert_eq!(read(2, &wire(0, NAN, &[])), Err(Unread::Special(Special::NotANumber)));
+        assert_eq!(read(2, &wire(0, INFINITY, &[])), Err(Unread::Special(Special::InfiniteNumber)));
+        assert_eq!(read(2, &wire(0, MINUS_INFINITY, &[])), Err(Unread::Special(Special::MinusInfiniteNumber)));
+        assert!(matches!(read(2, &wire(0, 0x1234, &[])), Err(Unread::Broken(Problem::Malformed(_)))));
+        assert_eq!(read(2, &wire(0, POSITIVE, &[10_000])), Err(Unread::Broken(BAD_DIGIT)));
+        assert!(matches!(read(2, &[0, 1, 0, 0, 0, 0, 0, 0]), Err(Unread::Broken(Problem::Malformed(_)))));
+        assert!(matches!(read(2, &[0]), Err(Unread::Broken(Problem::Malformed(_)))));
     }
 }
