@@ -14,7 +14,7 @@ use crate::run::part::ManifestPart;
 use crate::source::postgres::copy::CopyStream;
 use crate::source::postgres::decode::{DecodeColumn, Decoder, Special};
 use crate::source::postgres::session::{Session, set_statement_timeout};
-use crate::source::postgres::{fault, snapshot, sql};
+use crate::source::postgres::{fault, overrides, snapshot, sql};
 use arrow::array::RecordBatch;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -122,9 +122,11 @@ fn read_slice(
     }
     let mut stream = session.copy_out_within(&statement, reading.limits.statement_timeout);
     let _watch = stop_with(reading, &stream);
-    let mut decoder = Decoder::new(&decode_columns(reading), reading.limits.max_value_bytes)?;
+    let decoder = Decoder::new(&decode_columns(reading), reading.limits.max_value_bytes)?;
+    let mut decoder = decoder.with_key(reading.described.key());
     let mut files = Files::new(reading, assignment, receipts);
-    while let Some(chunk) = stream.next_chunk().map_err(place)? {
+    let told = |error: Error| place(overrides::blame(error, &reading.described.columns));
+    while let Some(chunk) = stream.next_chunk().map_err(told)? {
         let mut messages = chunk.messages();
         while !messages.is_empty() {
             let taken = decoder.push_rows(messages, reading.limits.batch_rows).map_err(place)?;

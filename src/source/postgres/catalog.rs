@@ -87,6 +87,14 @@ impl Described {
         Schema { columns: self.columns.iter().map(|source| source.column.clone()).collect() }
     }
 
+    /// The columns of the best key, by index, by which a row is named; empty where there is none.
+    pub fn key(&self) -> Vec<usize> {
+        let key = self.relation.as_ref().and_then(Relation::best_key);
+        let names = key.map_or(&[][..], |key| &key.columns);
+        let index = |name: &String| self.columns.iter().position(|source| source.column.name == *name);
+        names.iter().filter_map(index).collect()
+    }
+
     /// # Errors
     /// `SourceMissing`, with the nearest name.
     pub fn column(&self, name: &str) -> Result<&SourceColumn> {

@@ -8,6 +8,9 @@ use std::error::Error as _;
 use std::io;
 use tokio_postgres::error::DbError;
 
+/// What the text of an error says about bytes that are no text.
+pub const NOT_IN_ITS_ENCODING: &str = "(SQLSTATE 22021)";
+
 /// Classifies a failure on an established connection.
 pub fn from_driver(error: tokio_postgres::Error) -> Error {
     if let Some(report) = error.as_db_error() {
@@ -58,18 +61,39 @@ pub fn from_socket(error: &io::Error, place: &str) -> Error {
 pub fn from_server(report: &DbError) -> Error {
     let code = report.code().code();
     let kind = kind_of(code, report.message(), report.routine().unwrap_or_default());
-    let mut what = format!("{} (SQLSTATE {code})", report.message());
+    // A message about data repeats the value that it is about.
+    let message = match (code, code.get(..2)) {
+        // `… for encoding "UTF8": 0xe9`
+        ("22021", _) => report.message().split(": 0x").next().unwrap_or_default().to_owned(),
+        (_, Some("22")) => without_values(report.message()),
+        _ => report.message().to_owned(),
+    };
+    let mut what = format!("{message} (SQLSTATE {code})");
     // Details of these classes describe the server's state; those of others may quote rows.
     if let (Some(detail), Some("40" | "53" | "57")) = (report.detail(), code.get(..2)) {
         what = format!("{what}: {detail}");
     }
     let error = Error::new(kind, what);
     match code.get(..2) {
+        _ if code == "22021" => error.with_hint(
+            "The server does not say which column it is. Deliver it as its bytes with `columns: {NAME: binary}`.",
+        ),
         Some("53") if code != "53300" => {
             error.with_hint("The server is short of memory, disk or locks; try again when it is not.")
         }
         _ => error,
     }
+}
+
+/// Cuts out what is quoted, in whichever language: from the first quotation mark to the last one, because the value may
+/// have some of its own.
+fn without_values(message: &str) -> String {
+    const MARKS: [char; 8] = ['"', '«', '»', '„', '“', '”', '‹', '›'];
+    let (Some(first), Some(last)) = (message.find(MARKS), message.rfind(MARKS)) else { return message.to_owned() };
+    let end = last + message[last..].chars().next().map_or(0, char::len_utf8);
+    // A cast's subject comes last, or first: `value "…" is out of range for type integer`.
+    let quoted = message[first..end].trim_matches(MARKS).trim();
+    format!("{}text of {} characters{}", &message[..first], quoted.chars().count(), &message[end..])
 }
 
 /// The table. `routine` is the server's function that raised the error: unlike the text it is never translated.
@@ -93,6 +117,8 @@ fn kind_of(code: &str, message: &str, routine: &str) -> ErrorKind {
         }
         "42P01" | "42703" | "42704" | "3F000" => ErrorKind::SourceMissing,
         "42501" => ErrorKind::SourceDenied,
+        // What a cast finds no room for, or cannot read.
+        "22003" | "22007" | "22008" | "22015" | "22018" | "22021" | "22P02" | "22P03" => ErrorKind::SourceValue,
         "0A000" => ErrorKind::SourceUnsupported,
         "08P01" => ErrorKind::SourceProtocol,
         _ => match code.get(..2) {
@@ -131,6 +157,31 @@ mod tests {
         assert_eq!(kind_of("53200", "out of memory", ""), ErrorKind::SourceConflict);
         assert_eq!(kind_of("28P01", "password authentication failed", ""), ErrorKind::SourceAuth);
         assert_eq!(kind_of("22012", "division by zero", ""), ErrorKind::SourceQuery);
+        assert_eq!(kind_of("22003", "smallint out of range", ""), ErrorKind::SourceValue);
         assert_eq!(kind_of("", "", ""), ErrorKind::SourceQuery);
+    }
+
+    #[test]
+    fn a_message_about_data_does_not_repeat_it() {
+        let cut = [
+            (
+                "invalid input syntax for type integer: \"s3cr3t\"",
+                "invalid input syntax for type integer: text of 6 characters",
+            ),
+            (
+                "value \"99 \"x\" 9\" is out of range for type integer",
+                "value text of 8 characters is out of range for type integer",
+            ),
+            (
+                "Wert »s3cr3t« ist außerhalb des gültigen Bereichs",
+                "Wert text of 6 characters ist außerhalb des gültigen Bereichs",
+            ),
+            ("syntaxe invalide : « s3cr3t »", "syntaxe invalide : text of 6 characters"),
+            ("smallint out of range", "smallint out of range"),
+            ("\"", "text of 0 characters"),
+        ];
+        for (message, expected) in cut {
+            assert_eq!(without_values(message), expected);
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod fault;
 pub mod hold;
 pub mod identity;
+pub mod overrides;
 pub mod query;
 pub mod session;
 pub mod snapshot;

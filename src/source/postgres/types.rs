@@ -4,9 +4,10 @@
 //! prints it, which is canonical under the pinned session settings. No type is refused.
 
 use super::catalog::SourceColumn;
+use super::overrides::{overridden, refused};
 use super::sql::ident;
 use crate::config::model::{SpecialValues, TypePolicies};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::run::schema::{ColumnType, DEEPEST_NESTING, StructField};
 use std::collections::BTreeMap;
 
@@ -102,10 +103,12 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Select {
     Plain,
-    /// To another type, whose conversion refuses what it cannot hold.
+    /// To another type, whose conversion refuses what it cannot hold; `a::b` is by way of `a`.
     Cast(&'static str),
     /// The text of the type's own output function, which is what COPY prints. A cast may differ: that of an inet adds a mask.
     Output(String),
+    /// The bytes of that text, in UTF-8, or as they are in a database that has no encoding.
+    Bytes(String),
     /// Field by field.
     Row(Vec<(String, Select)>),
     /// The output of each element of an array of one dimension.
@@ -117,8 +120,15 @@ impl Select {
     pub fn sql(&self, value: &str) -> String {
         match self {
             Select::Plain => value.to_owned(),
-            Select::Cast(to) => format!("({value})::{to}"),
+            Select::Cast(to) => {
+                let casts = to.split("::").map(|to| format!("::pg_catalog.{to}"));
+                format!("({value}){}", casts.collect::<String>())
+            }
             Select::Output(function) => format!("pg_catalog.textin({function}({value}))"),
+            Select::Bytes(function) => format!(
+                "pg_catalog.convert_to(pg_catalog.textin({function}({value})), CASE pg_catalog.getdatabaseencoding() \
+                 WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)"
+            ),
             Select::Row(fields) => {
                 let parts = fields.iter().map(|(name, select)| select.sql(&format!("(({value}).{})", ident(name))));
                 let parts: Vec<String> = parts.collect();
@@ -141,7 +151,7 @@ impl Select {
 }
 
 /// `pg_type.oid` of the built-in types that are read natively. They are fixed for ever by `pg_type.dat`.
-mod oid {
+pub(super) mod oid {
     pub const BOOL: u32 = 16;
     pub const BYTEA: u32 = 17;
     pub const CHAR: u32 = 18;
@@ -181,13 +191,7 @@ pub fn map(source: &SourceType, dimensions: u8, wanted: Option<&ColumnType>) -> 
     if native.column_type == *wanted {
         return Ok(native);
     }
-    let family = underlying(source);
-    let refused = || {
-        let what = format!("a column of type {} cannot be delivered as {wanted} without changing values", source.name);
-        let hint = format!("Leave the override out (it is delivered as {}), or use `text`.", native.column_type);
-        Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint)
-    };
-    overridden(family, &native, wanted).ok_or_else(refused)
+    overridden(underlying(source), &native, wanted).ok_or_else(|| refused(source, &native, wanted))
 }
 
 /// PostgreSQL's MAXDIM.
@@ -224,7 +228,7 @@ pub fn as_text(source: &SourceType) -> Mapping {
 }
 
 /// The type behind any number of domains.
-fn underlying(mut source: &SourceType) -> &SourceType {
+pub(super) fn underlying(mut source: &SourceType) -> &SourceType {
     while let Some(base) = &source.base {
         source = base;
     }
@@ -366,72 +370,11 @@ fn decimal_of(typmod: i32) -> Option<ColumnType> {
     Some(ColumnType::Decimal { precision: u8::try_from(precision).ok()?, scale: u8::try_from(scale).ok()? })
 }
 
-/// The overrides that keep every value or fail loudly, by source family.
-///
-/// A decimal is never cast to `numeric(p,s)`: the server would round. The bare value is read, and the decoder refuses one
-/// that does not fit.
-fn overridden(source: &SourceType, native: &Mapping, wanted: &ColumnType) -> Option<Mapping> {
-    use ColumnType as C;
-    let read = |wire| plain(wire, wanted.clone());
-    let cast = |wire, to| Some(Mapping { wire, column_type: wanted.clone(), select: Select::Cast(to) });
-    let textual = native.wire == Wire::Text && native.select == Select::Plain;
-    match (&native.wire, wanted) {
-        (Wire::Json, C::Text) => read(Wire::Json),
-        (Wire::Jsonb, C::Text) => read(Wire::Jsonb),
-        // `true` and `false`, where the output is `t` and `f`.
-        (Wire::Bool, C::Text) => cast(Wire::Text, "text"),
-        (_, C::Text) => Some(as_text(source)),
-
-        // Out of range is an error of the server, never a wrapped number.
-        (Wire::Int4 | Wire::Int8, C::Int16) => cast(Wire::Int2, "int2"),
-        (Wire::Int2 | Wire::Int8, C::Int32) => cast(Wire::Int4, "int4"),
-        (Wire::Int2 | Wire::Int4 | Wire::Oid, C::Int64) => cast(Wire::Int8, "int8"),
-        (Wire::Int2 | Wire::Int4 | Wire::Int8, C::Decimal { .. }) => cast(Wire::Numeric, "numeric"),
-        // Widths that hold every integer exactly.
-        (Wire::Int2, C::Float32) => cast(Wire::Float4, "float4"),
-        (Wire::Int2 | Wire::Int4 | Wire::Float4, C::Float64) => cast(Wire::Float8, "float8"),
-
-        (Wire::Date, C::Timestamp) => cast(Wire::Timestamp, "timestamp"),
-        // Under `TimeZone UTC` both are the same count of microseconds.
-        (Wire::Date, C::TimestampUtc) => cast(Wire::Timestamptz, "timestamptz"),
-        (Wire::Timestamp, C::TimestampUtc) => read(Wire::Timestamp),
-        (Wire::Timestamptz, C::Timestamp) => read(Wire::Timestamptz),
-
-        (Wire::Uuid, C::Binary) => read(Wire::Bytea),
-        (Wire::Json, C::Binary) => read(Wire::Bytea),
-
-        _ if source.oid == oid::NUMERIC => match wanted {
-            C::Decimal { .. } => read(Wire::Numeric),
-            _ => None,
-        },
-        _ if source.oid == oid::MONEY => match wanted {
-            C::Decimal { .. } => cast(Wire::Numeric, "numeric"),
-            _ => None,
-        },
-        // Text is parsed by the server, which refuses what it cannot read.
-        _ if textual && source.typtype != 'e' => match wanted {
-            C::Bool => cast(Wire::Bool, "bool"),
-            C::Int16 => cast(Wire::Int2, "int2"),
-            C::Int32 => cast(Wire::Int4, "int4"),
-            C::Int64 => cast(Wire::Int8, "int8"),
-            C::Decimal { .. } => cast(Wire::Numeric, "numeric"),
-            C::Date => cast(Wire::Date, "date"),
-            C::Timestamp => cast(Wire::Timestamp, "timestamp"),
-            C::TimestampUtc => cast(Wire::Timestamptz, "timestamptz"),
-            C::Uuid => cast(Wire::Uuid, "uuid"),
-            C::Json => cast(Wire::Json, "json"),
-            C::Binary => read(Wire::Bytea),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn base(oid: u32, name: &str) -> SourceType {
+    pub fn base(oid: u32, name: &str) -> SourceType {
         SourceType {
             oid,
             typmod: -1,
@@ -447,17 +390,17 @@ mod tests {
         }
     }
 
-    fn numeric(precision: i32, scale: i32) -> SourceType {
+    pub fn numeric(precision: i32, scale: i32) -> SourceType {
         let typmod = ((precision << 16) | (scale & 0x7ff)) + 4;
         SourceType { typmod, ..base(oid::NUMERIC, "numeric") }
     }
 
-    fn array(element: SourceType) -> SourceType {
+    pub fn array(element: SourceType) -> SourceType {
         let name = format!("{}[]", element.name);
         SourceType { element: Some(Box::new(element)), ..base(1, &name) }
     }
 
-    fn made_by(extension: &str, source: SourceType) -> SourceType {
+    pub fn made_by(extension: &str, source: SourceType) -> SourceType {
         SourceType { extension: Some(extension.to_owned()), ..source }
     }
 
@@ -562,42 +505,5 @@ mod tests {
         let fields = (0..63).map(|i| (format!("{i:063}"), base(oid::INT4, "integer"))).collect();
         let wide = SourceType { typtype: 'c', fields, ..base(20_000, "wide") };
         assert_eq!(mapped(&wide).0, "text");
-    }
-
-    #[test]
-    fn every_type_can_be_overridden_to_text() {
-        for source in [base(oid::INT8, "bigint"), array(base(oid::INT4, "integer")), base(oid::BYTEA, "bytea")] {
-            assert_eq!(map(&source, 0, Some(&ColumnType::Text)).unwrap(), as_text(&source), "{}", source.name);
-        }
-        // A cast of char(n) to text would strip the padding that the column has.
-        let padded = map(&base(oid::BPCHAR, "character(3)"), 0, Some(&ColumnType::Text)).unwrap();
-        assert_eq!(padded.select, Select::Plain);
-    }
-
-    #[test]
-    fn an_override_that_could_change_a_value_is_refused_with_both_names() {
-        let cases = [
-            (base(oid::NUMERIC, "numeric"), ColumnType::Int64),
-            (base(oid::FLOAT8, "double precision"), ColumnType::Float32),
-            (base(oid::INT8, "bigint"), ColumnType::Float64),
-            (base(oid::OID, "oid"), ColumnType::Int32),
-            (base(oid::TIMESTAMP, "timestamp without time zone"), ColumnType::Date),
-            (base(oid::TEXT, "text"), ColumnType::Float64),
-            (base(869, "inet"), ColumnType::Uuid),
-        ];
-        for (source, wanted) in cases {
-            let error = map(&source, 0, Some(&wanted)).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
-            assert!(error.what().contains(&source.name) && error.what().contains(&wanted.to_string()), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_decimal_override_reads_the_bare_value_so_that_the_server_cannot_round_it() {
-        let wanted = ColumnType::Decimal { precision: 10, scale: 0 };
-        let mapping = map(&base(oid::NUMERIC, "numeric"), 0, Some(&wanted)).unwrap();
-        assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Plain));
-        let mapping = map(&base(oid::INT4, "integer"), 0, Some(&wanted)).unwrap();
-        assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Cast("numeric")));
     }
 }

@@ -5,7 +5,7 @@ use super::cells::{Cells, Flaw, Nulls, SpecialCounts, SpecialPolicy};
 use super::fixed;
 use super::list::{Layout, List};
 use super::nested::{Hstore, Interval, Range, Record, Vector};
-use super::numeric::Decimal;
+use super::numeric::{Decimal, decode_whole};
 use crate::encode::arrow_schema::data_type;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::ColumnType;
@@ -32,6 +32,8 @@ enum Values {
     Timestamp(Vec<i64>),
     Decimal128(Decimal, Vec<i128>),
     Decimal256(Decimal, Vec<i256>),
+    /// A numeric without a fraction in a column of integers, between two of them.
+    Whole((i64, i64), Vec<i64>),
     Uuid(Vec<u8>),
     Bytes(Bytes),
     Interval(Interval),
@@ -72,6 +74,9 @@ impl Column {
                 ..=38 => Values::Decimal128(Decimal { precision, scale }, Vec::new()),
                 _ => Values::Decimal256(Decimal { precision, scale }, Vec::new()),
             },
+            (Wire::Numeric, C::Int16) => Values::Whole((i64::from(i16::MIN), i64::from(i16::MAX)), Vec::new()),
+            (Wire::Numeric, C::Int32) => Values::Whole((i64::from(i32::MIN), i64::from(i32::MAX)), Vec::new()),
+            (Wire::Numeric, C::Int64) => Values::Whole((i64::MIN, i64::MAX), Vec::new()),
             (Wire::Uuid, C::Uuid) => Values::Uuid(Vec::new()),
             (Wire::Text | Wire::Json, C::Text | C::Json) => Values::Bytes(Bytes::new(Form::Plain, true)),
             (Wire::Jsonb, C::Text | C::Json) => Values::Bytes(Bytes::new(Form::Jsonb, true)),
@@ -143,6 +148,7 @@ impl Column {
             Values::Timestamp(out) => fixed::decode(cells, nulls, out, fixed::timestamp),
             Values::Decimal128(decimal, out) => decimal.decode128(cells, nulls, out),
             Values::Decimal256(decimal, out) => decimal.decode256(cells, nulls, out),
+            Values::Whole(between, out) => decode_whole(cells, nulls, out, *between),
             Values::Uuid(out) => fixed::decode_uuid(cells, nulls, out),
             Values::Bytes(bytes) => bytes.decode(cells, nulls),
             Values::Interval(interval) => interval.decode(cells, nulls),
@@ -167,6 +173,7 @@ impl Column {
             Values::Float64(values) => size_of_val(values.as_slice()),
             Values::Decimal128(_, values) => size_of_val(values.as_slice()),
             Values::Decimal256(_, values) => size_of_val(values.as_slice()),
+            Values::Whole(_, values) => size_of_val(values.as_slice()),
             Values::Uuid(values) => values.len(),
             Values::Bytes(bytes) => bytes.size(),
             Values::Interval(interval) => interval.size(),
@@ -211,6 +218,18 @@ impl Column {
             Values::Timestamp(values) => primitive::<TimestampMicrosecondType>(values, nulls, data_type),
             Values::Decimal128(_, values) => primitive::<Decimal128Type>(values, nulls, data_type),
             Values::Decimal256(_, values) => primitive::<Decimal256Type>(values, nulls, data_type),
+            // In range: each was compared with what the column holds.
+            Values::Whole(_, values) => match data_type {
+                DataType::Int16 => {
+                    let mut narrow = values.drain(..).map(|value| value as i16).collect();
+                    primitive::<Int16Type>(&mut narrow, nulls, data_type)
+                }
+                DataType::Int32 => {
+                    let mut narrow = values.drain(..).map(|value| value as i32).collect();
+                    primitive::<Int32Type>(&mut narrow, nulls, data_type)
+                }
+                _ => primitive::<Int64Type>(values, nulls, data_type),
+            },
             Values::Uuid(values) => {
                 let fresh = Vec::with_capacity(roomy(values.len()));
                 let values = std::mem::replace(values, fresh);

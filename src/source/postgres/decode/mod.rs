@@ -14,10 +14,11 @@ mod fixed;
 mod list;
 mod nested;
 mod numeric;
+mod shown;
 
-use super::types::Mapping;
+use super::types::{Mapping, Wire};
 use crate::error::{Error, ErrorKind, Result};
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use cells::{Cells, Flaw, Problem};
 pub use cells::{Special, SpecialCounts, SpecialPolicy};
@@ -78,6 +79,8 @@ struct Message {
 pub struct Decoder {
     columns: Vec<DecodeColumn>,
     decoders: Vec<Column>,
+    /// By which columns an error names its row.
+    key: Vec<usize>,
     schema: SchemaRef,
     max_value_bytes: usize,
     stage: Stage,
@@ -112,6 +115,7 @@ impl Decoder {
         Ok(Decoder {
             columns: columns.to_vec(),
             decoders,
+            key: Vec::new(),
             schema: Arc::new(Schema::new(fields)),
             max_value_bytes: max_value_bytes.min(LONGEST_ROW),
             stage: Stage::Header,
@@ -124,6 +128,13 @@ impl Decoder {
             batch_rows: 0,
             total_rows: 0,
         })
+    }
+
+    /// Lets errors name a row by the values of these columns, given by index.
+    pub fn with_key(mut self, key: Vec<usize>) -> Decoder {
+        self.key = key;
+        self.key.retain(|column| *column < self.columns.len());
+        self
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -382,7 +393,7 @@ impl Decoder {
         for (index, decoder) in self.decoders.iter_mut().enumerate() {
             let cells = Cells { data, at: &self.at[index..], stride };
             if let Err(flaw) = decoder.decode(cells) {
-                return Err(self.flawed(index, flaw));
+                return Err(self.flawed(data, index, flaw));
             }
         }
         self.at.clear();
@@ -397,15 +408,12 @@ impl Decoder {
     /// # Errors
     /// `SourceValue` when text is not UTF-8, which happens in databases without an encoding.
     pub fn take_batch(&mut self) -> Result<RecordBatch> {
-        let first_row = self.total_rows - self.batch_rows as u64;
         let mut arrays = Vec::with_capacity(self.decoders.len());
-        for (column, decoder) in self.columns.iter().zip(&mut self.decoders) {
-            arrays.push(decoder.finish().map_err(|row| {
-                let row = first_row + row as u64 + 1;
-                let what = format!("column {:?}: the text in row {row} of the stream is not UTF-8", column.name);
-                let hint = format!("Deliver the bytes as they are with `columns: {{{}: binary}}`.", column.name);
-                Error::new(ErrorKind::SourceValue, what).with_hint(hint)
-            })?);
+        for index in 0..self.decoders.len() {
+            match self.decoders[index].finish() {
+                Ok(array) => arrays.push(array),
+                Err(row) => return Err(self.not_utf8(&arrays, index, row)),
+            }
         }
         let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(&mut self.batch_rows)));
         RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)
@@ -426,12 +434,54 @@ impl Decoder {
         Error::new(ErrorKind::SourceValue, what)
     }
 
+    /// `row` of the batch, whose first columns are `arrays`.
     #[cold]
-    fn flawed(&self, index: usize, flaw: Flaw) -> Error {
+    fn not_utf8(&mut self, arrays: &[ArrayRef], index: usize, row: usize) -> Error {
+        let keys: Vec<(usize, Option<ArrayRef>)> =
+            self.key.iter().map(|&key| (key, arrays.get(key).cloned())).collect();
+        let shown = keys.into_iter().map(|(key, array)| {
+            let array = array.or_else(|| self.decoders[key].finish().ok().filter(|_| key != index));
+            let value = array.and_then(|array| shown::key_cell(&array, row)).unwrap_or_else(|| "?".to_owned());
+            format!("{} = {value}", self.columns[key].name)
+        });
+        let key = in_parentheses(shown.collect());
+        let name = &self.columns[index].name;
+        let row = self.total_rows - self.batch_rows as u64 + row as u64 + 1;
+        let what = format!("column {name:?}: the text in row {row} of the stream{key} is not UTF-8");
+        let hint = format!("Deliver the bytes as they are with `columns: {{{name}: binary}}`.");
+        Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+    }
+
+    /// ` (id = 17)`, of a row of the block; empty where no key is known.
+    fn key_of(&self, data: &[u8], row: usize) -> String {
+        let shown = self.key.iter().filter_map(|&column| {
+            let field = data.get(*self.at.get(row * self.columns.len() + column)? as usize..)?;
+            let DecodeColumn { name, mapping, .. } = &self.columns[column];
+            Some(format!("{name} = {}", shown::key_value(&mapping.wire, field)))
+        });
+        in_parentheses(shown.collect())
+    }
+
+    /// The binary form of the value at a position: a column's own, or that of an array's elements.
+    fn wire_at(&self, index: usize, row: usize, at: u32) -> Option<&Wire> {
+        let mut wire = &self.columns[index].mapping.wire;
+        if self.at.get(row * self.columns.len() + index) == Some(&at) {
+            return Some(wire);
+        }
+        while let Wire::Array { element, .. } = wire {
+            wire = element;
+        }
+        Some(wire).filter(|wire| !matches!(wire, Wire::Record(_) | Wire::Range(_) | Wire::Multirange(_)))
+    }
+
+    #[cold]
+    fn flawed(&self, data: &[u8], index: usize, flaw: Flaw) -> Error {
         let DecodeColumn { name, mapping, .. } = &self.columns[index];
         let row = self.rows_at.partition_point(|(position, _)| *position <= flaw.at).saturating_sub(1);
         let (position, offset) = self.rows_at.get(row).copied().unwrap_or_default();
         let offset = offset + u64::from(flaw.at.saturating_sub(position));
+        let number = self.wire_at(index, row, flaw.at).and_then(|wire| shown::number(wire, data, flaw.at));
+        let key = self.key_of(data, row);
         let row = self.total_rows + row as u64 + 1;
         let broken = |what: String| {
             let what = format!("the COPY stream is broken at byte {offset}: column {name:?}: {what}");
@@ -440,14 +490,15 @@ impl Decoder {
         match flaw.problem {
             Problem::Null => {
                 let what =
-                    format!("column {name:?} is declared NOT NULL, but row {row} of the stream has a NULL in it");
+                    format!("column {name:?} is declared NOT NULL, but row {row} of the stream{key} has a NULL in it");
                 Error::new(ErrorKind::SourceValue, what)
                     .with_hint("Correct the table or view, or leave the column out in a query.")
             }
             Problem::Width { expected, got } => broken(format!("a value has {got} bytes instead of {expected}")),
             Problem::Malformed(what) => broken(what.to_owned()),
             Problem::UnfitForRequired(value) => {
-                let what = format!("column {name:?}: row {row} of the stream holds {value}, and is declared NOT NULL");
+                let what =
+                    format!("column {name:?}: row {row} of the stream{key} holds {value}, and is declared NOT NULL");
                 let hint = format!(
                     "Deliver the column as text with `columns: {{{name}: text}}`, or the nearest value with \
                      `types: {{special_values: clamp}}`."
@@ -456,8 +507,9 @@ impl Decoder {
             }
             Problem::Unfit(value) => {
                 let holder = &mapping.column_type;
+                let value = number.as_deref().unwrap_or(value);
                 let what = format!(
-                    "column {name:?}: row {row} of the stream holds {value}, which a column of type {holder} cannot"
+                    "column {name:?}: row {row} of the stream{key} holds {value}, which a column of type {holder} cannot"
                 );
                 let hint = format!("Deliver the column as text with `columns: {{{name}: text}}`.");
                 Error::new(ErrorKind::SourceValue, what).with_hint(hint)
@@ -466,5 +518,53 @@ impl Decoder {
                 Error::new(ErrorKind::Internal, format!("column {name:?}: a batch has grown beyond 2 GiB"))
             }
         }
+    }
+}
+
+fn in_parentheses(parts: Vec<String>) -> String {
+    if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::schema::ColumnType;
+    use crate::source::postgres::types::Select;
+
+    /// A stream of rows of an integer and a text.
+    fn stream(rows: &[(i32, &[u8])]) -> Vec<u8> {
+        let mut stream = SIGNATURE.to_vec();
+        stream.extend([0; 8]);
+        for (id, text) in rows {
+            stream.extend(2_i16.to_be_bytes());
+            stream.extend(4_i32.to_be_bytes());
+            stream.extend(id.to_be_bytes());
+            stream.extend((text.len() as i32).to_be_bytes());
+            stream.extend(*text);
+        }
+        stream
+    }
+
+    fn error(columns: &[DecodeColumn], key: Vec<usize>, rows: &[(i32, &[u8])]) -> String {
+        let mut decoder = Decoder::new(columns, 1 << 20).expect("the columns are decodable").with_key(key);
+        let decoded = decoder.push(&stream(rows)).and_then(|()| decoder.take_batch());
+        decoded.expect_err("the stream has a flaw").what().to_owned()
+    }
+
+    fn column(name: &str, wire: Wire, column_type: ColumnType) -> DecodeColumn {
+        DecodeColumn::new(name, true, Mapping { wire, column_type, select: Select::Plain })
+    }
+
+    #[test]
+    fn text_that_is_not_utf8_names_its_row_by_the_key_wherever_the_key_stands() {
+        let id = || column("id", Wire::Int4, ColumnType::Int32);
+        let text = column("note", Wire::Text, ColumnType::Text);
+        let columns = [id(), text.clone()];
+        let rows: [(i32, &[u8]); 2] = [(1, b"fine"), (77, &[0xff])];
+        assert!(error(&columns, vec![0], &rows).contains("row 2 of the stream (id = \"77\") is not UTF-8"));
+        assert!(error(&columns, vec![], &rows).contains("row 2 of the stream is not UTF-8"));
+        // A key that is itself what is wrong cannot be shown.
+        assert!(error(&columns, vec![1], &rows).contains("(note = ?)"));
+        assert!(error(&columns, vec![9], &rows).contains("row 2 of the stream is"), "no such column");
     }
 }

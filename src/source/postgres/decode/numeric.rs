@@ -14,8 +14,8 @@ const NAN: u16 = 0xc000;
 const INFINITY: u16 = 0xd000;
 const MINUS_INFINITY: u16 = 0xf000;
 
-const TOO_WIDE: Problem = Problem::Unfit("a number with more digits than that");
-const TOO_FINE: Problem = Problem::Unfit("a number with more digits after the point than that");
+const TOO_WIDE: Problem = Problem::Unfit("a number that is too large");
+const TOO_FINE: Problem = Problem::Unfit("a number with too many digits after the point");
 const BAD_DIGIT: Problem = Problem::Malformed("a numeric with a digit beyond 9999");
 
 const POWERS: [u64; 20] = {
@@ -272,6 +272,20 @@ impl Decimal {
             decimal256(bytes, scale, limit).map_err(|unread| unread.odd(largest, least))
         })
     }
+}
+
+/// Numbers without a fraction, from `least` to `largest`.
+pub(super) fn decode_whole(
+    cells: Cells<'_>,
+    nulls: &mut Nulls,
+    out: &mut Vec<i64>,
+    (least, largest): (i64, i64),
+) -> Result<(), Flaw> {
+    decode(cells, nulls, out, 0, |bytes| {
+        let whole = decimal128(bytes, 0, i128::MAX).map_err(|unread| unread.odd(largest, least))?;
+        let whole = i64::try_from(whole).ok().filter(|whole| (least..=largest).contains(whole));
+        whole.ok_or(Odd::Broken(TOO_WIDE))
+    })
 }
 
 #[inline(always)]

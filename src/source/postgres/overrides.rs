@@ -1,0 +1,282 @@
+//! `columns:` in the configuration: which other type a column may be delivered as, and how it is read then.
+//!
+//! An override keeps every value or fails: here, where the types already say that it cannot; else at the first value that
+//! does not fit. A decimal or a whole number is never cast from a numeric, because the server rounds: the bare value is
+//! read, and the decoder refuses one that does not fit. What the server converts, it refuses out of range, and never
+//! wraps.
+
+use super::catalog::SourceColumn;
+use super::types::{Mapping, Select, SourceType, Wire, as_text, oid};
+use crate::error::{Error, ErrorKind};
+use crate::run::schema::ColumnType;
+
+/// How a column whose own mapping is `native` is read as `wanted`; `None` where that could change values without saying so.
+pub(super) fn overridden(source: &SourceType, native: &Mapping, wanted: &ColumnType) -> Option<Mapping> {
+    use ColumnType as C;
+    let read = |wire| Some(Mapping { wire, column_type: wanted.clone(), select: Select::Plain });
+    let cast = |wire, to| Some(Mapping { wire, column_type: wanted.clone(), select: Select::Cast(to) });
+    match (&native.wire, wanted) {
+        (Wire::Json, C::Text) => read(Wire::Json),
+        (Wire::Jsonb, C::Text) => read(Wire::Jsonb),
+        // `true` and `false`, where the output is `t` and `f`.
+        (Wire::Bool, C::Text) => cast(Wire::Text, "text"),
+        (_, C::Text) => Some(as_text(source)),
+
+        (Wire::Int4 | Wire::Int8, C::Int16) => cast(Wire::Int2, "int2"),
+        (Wire::Int2 | Wire::Int8, C::Int32) => cast(Wire::Int4, "int4"),
+        (Wire::Int2 | Wire::Int4, C::Int64) => cast(Wire::Int8, "int8"),
+        (Wire::Int2 | Wire::Int4 | Wire::Int8, C::Decimal { .. }) => cast(Wire::Numeric, "numeric"),
+        // Widths that hold every integer exactly.
+        (Wire::Int2, C::Float32) => cast(Wire::Float4, "float4"),
+        (Wire::Int2 | Wire::Int4 | Wire::Float4, C::Float64) => cast(Wire::Float8, "float8"),
+        (Wire::Oid | Wire::Xid8, _) => unsigned(wanted).and_then(|(wire, to)| cast(wire, to)),
+
+        (Wire::Date, C::Timestamp) => cast(Wire::Timestamp, "timestamp"),
+        // Under `TimeZone UTC` both are the same count of microseconds.
+        (Wire::Date, C::TimestampUtc) => cast(Wire::Timestamptz, "timestamptz"),
+        (Wire::Timestamp, C::TimestampUtc) => read(Wire::Timestamp),
+        (Wire::Timestamptz, C::Timestamp) => read(Wire::Timestamptz),
+
+        (Wire::Uuid, C::Binary) => read(Wire::Bytea),
+        (Wire::Json | Wire::Jsonb, C::Binary) => bytes_of_text(source),
+
+        (Wire::Numeric | Wire::NumericText, C::Decimal { .. } | C::Int16 | C::Int32 | C::Int64) => read(Wire::Numeric),
+        (_, C::Decimal { .. }) if source.oid == oid::MONEY => cast(Wire::Numeric, "numeric"),
+        (_, C::Binary) if is_text(source, native) => bytes_of_text(source),
+        _ if is_text(source, native) => parsed(wanted).and_then(|(wire, to)| cast(wire, to)),
+        _ => None,
+    }
+}
+
+/// Not read as it is: the server refuses to send text that is not in its encoding.
+fn bytes_of_text(source: &SourceType) -> Option<Mapping> {
+    let select = Select::Bytes(source.output.clone());
+    Some(Mapping { wire: Wire::Bytea, column_type: ColumnType::Binary, select })
+}
+
+/// Text that a person may have written anything into. An enum's labels are not.
+pub(super) fn is_text(source: &SourceType, native: &Mapping) -> bool {
+    native.wire == Wire::Text && native.select == Select::Plain && source.typtype != 'e'
+}
+
+/// What the server's own parsers make of text. They refuse what they cannot read.
+fn parsed(wanted: &ColumnType) -> Option<(Wire, &'static str)> {
+    use ColumnType as C;
+    Some(match wanted {
+        C::Bool => (Wire::Bool, "bool"),
+        C::Int16 => (Wire::Int2, "int2"),
+        C::Int32 => (Wire::Int4, "int4"),
+        C::Int64 => (Wire::Int8, "int8"),
+        C::Float32 => (Wire::Float4, "float4"),
+        C::Float64 => (Wire::Float8, "float8"),
+        C::Decimal { .. } => (Wire::Numeric, "numeric"),
+        C::Date => (Wire::Date, "date"),
+        C::Timestamp => (Wire::Timestamp, "timestamp"),
+        C::TimestampUtc => (Wire::Timestamptz, "timestamptz"),
+        C::Uuid => (Wire::Uuid, "uuid"),
+        C::Json => (Wire::Json, "json"),
+        _ => return None,
+    })
+}
+
+/// Unsigned numbers by way of their text: not all of these types have casts, and the one from oid to int4 wraps.
+fn unsigned(wanted: &ColumnType) -> Option<(Wire, &'static str)> {
+    use ColumnType as C;
+    Some(match wanted {
+        C::Int16 => (Wire::Int2, "text::int2"),
+        C::Int32 => (Wire::Int4, "text::int4"),
+        C::Int64 => (Wire::Int8, "text::int8"),
+        C::Decimal { .. } => (Wire::Numeric, "text::numeric"),
+        _ => return None,
+    })
+}
+
+/// The error of a configuration that asks for what would change values.
+pub(super) fn refused(source: &SourceType, native: &Mapping, wanted: &ColumnType) -> Error {
+    let what = format!("a column of type {} cannot be delivered as {wanted} without changing values", source.name);
+    let hint = format!(
+        "Leave the override out (it is delivered as {}), or use `text`. Where a change is what you want, write the cast \
+         into a `query`.",
+        native.column_type
+    );
+    Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint)
+}
+
+/// Says, of an error that the server met in converting a value, which overrides it may be about. The server names the type
+/// at most, and never the column.
+pub fn blame(error: Error, columns: &[SourceColumn]) -> Error {
+    let is_conversion = !error.what().contains(super::fault::NOT_IN_ITS_ENCODING);
+    if error.kind() != ErrorKind::SourceValue || !is_conversion {
+        return error;
+    }
+    let converted = columns.iter().filter_map(|source| match source.mapping.select {
+        // Everything has a text.
+        Select::Cast("text") => None,
+        Select::Cast(to) => Some((source.column.name.as_str(), to.rsplit("::").next().unwrap_or(to))),
+        _ => None,
+    });
+    let mut concerned: Vec<(&str, &str)> = converted.collect();
+    for is_possible in [names_type, raises] {
+        let possible = concerned.iter().copied().filter(|(_, to)| is_possible(error.what(), to));
+        let possible: Vec<(&str, &str)> = possible.collect();
+        if !possible.is_empty() {
+            concerned = possible;
+        }
+    }
+    let Some((first, _)) = concerned.first() else { return error };
+    let list: Vec<String> = concerned.iter().map(|(name, to)| format!("{name:?} to {to}")).collect();
+    let what = match concerned.len() {
+        1 => format!("the override that converts column {}: {}", list[0], error.what()),
+        _ => format!("one of the overrides that convert columns {}: {}", list.join(", "), error.what()),
+    };
+    let hint = format!("Take the override out, or deliver the column as text with `columns: {{{first}: text}}`.");
+    Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+}
+
+/// Whether a conversion to this type raises errors of the message's class, as far as the class tells.
+fn raises(message: &str, to: &str) -> bool {
+    let is_time = matches!(to, "date" | "timestamp" | "timestamptz");
+    let is_number = matches!(to, "int2" | "int4" | "int8" | "numeric" | "float4" | "float8");
+    let of = |code: &str| message.contains(&format!("(SQLSTATE {code})"));
+    if of("22007") || of("22008") { is_time } else { is_number || !of("22003") }
+}
+
+/// Whether a message names the type, and not one whose name merely begins the same.
+fn names_type(message: &str, to: &str) -> bool {
+    let name = in_messages(to);
+    let goes_on = |rest: &str| {
+        ["with time zone", "precision"].iter().any(|more| rest.trim_start().starts_with(more))
+            || rest.starts_with(|c: char| c.is_alphanumeric() || c == '/')
+    };
+    message.match_indices(name).any(|(at, _)| {
+        let begins = !message[..at].ends_with(|c: char| c.is_alphanumeric());
+        begins && !goes_on(&message[at + name.len()..])
+    })
+}
+
+/// As the server's messages call the type.
+fn in_messages(to: &str) -> &str {
+    match to {
+        "bool" => "boolean",
+        "int2" => "smallint",
+        "int4" => "integer",
+        "int8" => "bigint",
+        "float4" => "real",
+        "float8" => "double precision",
+        "timestamptz" => "timestamp with time zone",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::map;
+    use super::super::types::tests::{array, base, numeric};
+    use super::*;
+
+    /// Every target that the configuration can name.
+    fn targets() -> Vec<ColumnType> {
+        let words =
+            "decimal(10,2) int16 int32 int64 float32 float64 bool text uuid json date timestamp timestamp_utc binary";
+        words.split(' ').map(|word| ColumnType::parse(word).expect("a canonical text")).collect()
+    }
+
+    /// The targets that are accepted, in the order of [`targets`].
+    fn accepted(source: &SourceType) -> String {
+        let ok = targets().into_iter().filter(|wanted| map(source, 0, Some(wanted)).is_ok());
+        ok.map(|wanted| wanted.to_string()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn each_type_takes_exactly_the_overrides_that_keep_its_values() {
+        let mood = SourceType { typtype: 'e', ..base(20_002, "mood") };
+        let domain = SourceType { typtype: 'd', base: Some(Box::new(base(oid::INT4, "integer"))), ..base(2, "small") };
+        let cases = [
+            (base(oid::BOOL, "boolean"), "bool text"),
+            (base(oid::INT2, "smallint"), "decimal(10,2) int16 int32 int64 float32 float64 text"),
+            (base(oid::INT4, "integer"), "decimal(10,2) int16 int32 int64 float64 text"),
+            (base(oid::INT8, "bigint"), "decimal(10,2) int16 int32 int64 text"),
+            (domain, "decimal(10,2) int16 int32 int64 float64 text"),
+            (base(oid::OID, "oid"), "decimal(10,2) int16 int32 int64 text"),
+            (base(oid::XID, "xid"), "decimal(10,2) int16 int32 int64 text"),
+            (base(oid::XID8, "xid8"), "decimal(10,2) int16 int32 int64 text"),
+            (base(oid::FLOAT4, "real"), "float32 float64 text"),
+            (base(oid::FLOAT8, "double precision"), "float64 text"),
+            (base(oid::NUMERIC, "numeric"), "decimal(10,2) int16 int32 int64 text"),
+            (numeric(12, 4), "decimal(10,2) int16 int32 int64 text"),
+            (base(oid::MONEY, "money"), "decimal(10,2) text"),
+            (base(oid::DATE, "date"), "text date timestamp timestamp_utc"),
+            (base(oid::TIME, "time"), "text"),
+            (base(oid::TIMESTAMP, "timestamp"), "text timestamp timestamp_utc"),
+            (base(oid::TIMESTAMPTZ, "timestamptz"), "text timestamp timestamp_utc"),
+            (base(oid::INTERVAL, "interval"), "text"),
+            (
+                base(oid::TEXT, "text"),
+                "decimal(10,2) int16 int32 int64 float32 float64 bool text uuid json date timestamp timestamp_utc binary",
+            ),
+            (base(oid::CHAR, "\"char\""), "text"),
+            (base(oid::BYTEA, "bytea"), "text binary"),
+            (base(oid::JSON, "json"), "text json binary"),
+            (base(oid::JSONB, "jsonb"), "text json binary"),
+            (base(oid::UUID, "uuid"), "text uuid binary"),
+            (mood, "text"),
+            (base(869, "inet"), "text"),
+            (array(base(oid::INT4, "integer")), "text"),
+        ];
+        for (source, expected) in cases {
+            assert_eq!(accepted(&source), expected, "{}", source.name);
+        }
+    }
+
+    #[test]
+    fn every_type_can_be_overridden_to_text() {
+        for source in [base(oid::INT8, "bigint"), array(base(oid::INT4, "integer")), base(oid::BYTEA, "bytea")] {
+            assert_eq!(map(&source, 0, Some(&ColumnType::Text)).unwrap(), as_text(&source), "{}", source.name);
+        }
+        // A cast of char(n) to text would strip the padding that the column has.
+        let padded = map(&base(oid::BPCHAR, "character(3)"), 0, Some(&ColumnType::Text)).unwrap();
+        assert_eq!(padded.select, Select::Plain);
+    }
+
+    #[test]
+    fn an_override_that_could_change_a_value_is_refused_with_both_names() {
+        let cases = [
+            (base(oid::NUMERIC, "numeric"), ColumnType::Float64),
+            (base(oid::FLOAT8, "double precision"), ColumnType::Float32),
+            (base(oid::INT8, "bigint"), ColumnType::Float64),
+            (base(oid::OID, "oid"), ColumnType::Float32),
+            (base(oid::TIMESTAMP, "timestamp without time zone"), ColumnType::Date),
+            (base(869, "inet"), ColumnType::Uuid),
+        ];
+        for (source, wanted) in cases {
+            let error = map(&source, 0, Some(&wanted)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+            assert!(error.what().contains(&source.name) && error.what().contains(&wanted.to_string()), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_bare_so_that_the_server_cannot_round_it() {
+        let decimal = ColumnType::Decimal { precision: 10, scale: 0 };
+        for wanted in [&decimal, &ColumnType::Int32] {
+            let mapping = map(&base(oid::NUMERIC, "numeric"), 0, Some(wanted)).unwrap();
+            assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Plain));
+        }
+        let mapping = map(&base(oid::INT4, "integer"), 0, Some(&decimal)).unwrap();
+        assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Cast("numeric")));
+        let unsigned = map(&base(oid::OID, "oid"), 0, Some(&ColumnType::Int32)).unwrap();
+        assert_eq!(unsigned.select.sql("\"o\""), "(\"o\")::pg_catalog.text::pg_catalog.int4");
+    }
+
+    #[test]
+    fn a_message_names_a_type_only_where_it_says_all_of_its_name() {
+        assert!(names_type("smallint out of range", "int2"));
+        assert!(names_type("invalid input syntax for type timestamp: …", "timestamp"));
+        assert!(!names_type("invalid input syntax for type timestamp with time zone: …", "timestamp"));
+        assert!(!names_type("invalid input syntax for type json: …", "jso"));
+        assert!(!names_type("date/time field value out of range", "date"));
+        assert!(raises("date/time field value out of range (SQLSTATE 22008)", "timestamptz"));
+        assert!(!raises("date/time field value out of range (SQLSTATE 22008)", "uuid"));
+        assert!(!raises("out of range (SQLSTATE 22003)", "json") && raises("out of range (SQLSTATE 22003)", "int2"));
+    }
+}

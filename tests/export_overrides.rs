@@ -1,0 +1,196 @@
+//! `columns:` with another type: the values stay what they are, or the run says which one does not fit, without repeating it.
+
+mod support;
+
+use support::database::Database;
+use support::oracle;
+use support::rivet::{Finished, Scratch, export, run_id};
+
+/// An export of `t` with these overrides.
+fn scratch(database: &Database, columns: &str) -> Scratch {
+    Scratch::with(database, &[export("values", &format!("table: t\ncolumns: {{ {columns} }}"))])
+}
+
+/// Exports `t` and compares with `query`, the server's view of what has to be in the files.
+#[track_caller]
+fn assert_delivered(database: &Database, columns: &str, query: &str) {
+    let scratch = scratch(database, columns);
+    let summary = scratch.run_ok(&[]);
+    oracle::assert_same_rows(database, query, &scratch.run_dir(&run_id(&summary)));
+}
+
+/// What the run's journal says, as far as it can be told.
+fn journaled(scratch: &Scratch) -> String {
+    let journal = scratch.journal_dir("values").display().to_string();
+    scratch.rivet(&["replay", "--journal", &journal, "--events", "--json"]).expect_exit(0).stdout
+}
+
+/// The run ends over a value that does not fit; `value` is neither printed nor journaled.
+#[track_caller]
+fn refused(database: &Database, columns: &str, value: &str) -> Finished {
+    let scratch = scratch(database, columns);
+    let finished = scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE").expect_nowhere(value);
+    assert!(!journaled(&scratch).contains(value), "the journal holds {value}");
+    finished
+}
+
+#[test]
+fn numbers_are_the_same_numbers_in_other_widths() {
+    let database = Database::create("override_numbers");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a int, b bigint, c smallint, d smallint, e int, f real, g oid, h xid, i bigint,
+                         n numeric, w numeric(30,5), m numeric, s numeric, y money, o oid, k bool);
+         INSERT INTO t VALUES
+           (1, 2147483647, 32767, -1, 32767, 2147483647, 0.1, 4294967295, '7', 9223372036854775807, 12.50, 9223372036854775807,
+            -2147483648.000, 32767.0, '-12.34', 2147483647, true),
+           (2, -2147483648, -32768, 7, -32768, -2147483648, 'NaN', 0, '0', 0, -0.01, -9223372036854775808, 0, -32768, '1000', 0, false),
+           (3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    );
+    assert_delivered(
+        &database,
+        "a: int8, b: int2, c: int4, d: float4, e: float8, f: float8, g: int8, h: 'decimal(10,0)', i: 'decimal(19,0)', \
+         n: 'decimal(20,4)', w: int8, m: int4, s: int2, y: 'decimal(12,2)', o: int4, k: text",
+        "SELECT id, a, b, c, d::float4, e::float8, f::float8, g, h, i, n::numeric(20,4), w::int8, m::int4, s::int2, \
+         y::numeric, o, k::text FROM t",
+    );
+}
+
+#[test]
+fn text_is_read_by_the_servers_own_parsers() {
+    let database = Database::create("override_text");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, b text, i varchar(20), l text, f text, d char(40), dt text, ts text, tz text, u text,
+                         j text, x text, y char(4));
+         INSERT INTO t VALUES
+           (1, 'yes', ' 42 ', '-9223372036854775808', '0.1', '12.500', '2026-02-28', '2026-02-28 12:34:56.789', '2026-02-28 12:00+02',
+            'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{\"a\":  1}', 'é', 'é'),
+           (2, 'f', '-7', '0', 'NaN', '-0.001', '0001-01-01', '1969-12-31 23:59:59.999999', '1970-01-01 00:00Z',
+            '{00000000-0000-0000-0000-000000000000}', 'null', '', '1234'),
+           (3, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    );
+    assert_delivered(
+        &database,
+        "b: bool, i: int4, l: int8, f: float8, d: 'decimal(10,3)', dt: date, ts: timestamp, tz: timestamp_tz, u: uuid, j: json, \
+         x: binary, y: binary",
+        "SELECT id, b::bool, i::int4, l::int8, f::float8, d::numeric(10,3) AS d, dt::date, ts::timestamp, tz::timestamptz, \
+         u::uuid, j::json, convert_to(x, 'UTF8') AS x, convert_to(rpad(y, 4), 'UTF8') AS y FROM t",
+    );
+}
+
+#[test]
+fn times_documents_and_everything_else_keep_what_they_say() {
+    let database = Database::create("override_rest");
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok');
+         CREATE TABLE t (id int PRIMARY KEY, d date, e date, ts timestamp, tz timestamptz, iv interval, u uuid, v uuid, j json, k jsonb,
+                         l jsonb, m mood, n inet, a int[], dt date, tt time, nn numeric(10,2), bb bytea);
+         INSERT INTO t VALUES
+           (1, '2026-02-28', '1969-12-31', '2026-02-28 12:34:56.789012', '2026-02-28 12:00+02', '1 year -2 days 03:04:05.6',
+            'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', '{\"a\":  1}', '{\"b\": [1, 2]}',
+            '{\"b\": \"é\"}', 'sad', '10.0.0.1/8', '{1,NULL,3}', '0044-03-15 BC', '24:00:00', 1.50, '\\x00ff'),
+           (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    );
+    assert_delivered(
+        &database,
+        "d: timestamp, e: timestamp_tz, ts: timestamp_tz, tz: timestamp, iv: text, u: binary, v: text, j: text, k: text, l: binary, \
+         m: text, n: text, a: text, dt: text, tt: text, nn: text, bb: text",
+        "SELECT id, d::timestamp, e::timestamptz, ts AT TIME ZONE 'UTC' AS ts, tz AT TIME ZONE 'UTC' AS tz, iv::text, \
+         decode(replace(u::text, '-', ''), 'hex') AS u, v::text, j::text, k::text, convert_to(l::text, 'UTF8') AS l, m::text, \
+         n::text, a::text, dt::text, tt::text, nn::text, bb::text FROM t",
+    );
+}
+
+#[test]
+fn a_number_that_does_not_fit_is_named_by_column_and_key_and_shown_by_its_shape_alone() {
+    let database = Database::create("override_unfit");
+    database.execute(
+        "CREATE TABLE t (code text, day date, owner uuid, n int, v numeric, PRIMARY KEY (code, day, owner, n));
+         INSERT INTO t VALUES ('a \"b\"', '2026-02-28', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', -7, 9876.54)",
+    );
+    let key = r#"(code = "a \"b\"", day = 2026-02-28, owner = a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11, n = -7)"#;
+    let shape = "holds a number with 4 digits before the point and 2 after it";
+    for wanted in ["'decimal(5,2)'", "'decimal(10,1)'", "int8"] {
+        let finished = refused(&database, &format!("v: {wanted}"), "9876").expect_in_stderr(key);
+        drop(finished.expect_in_stderr("column \"v\"").expect_in_stderr(shape).expect_in_stderr("columns: {v: text}"));
+    }
+    database.execute("UPDATE t SET v = 98765");
+    let finished = refused(&database, "v: int2", "98765").expect_in_stderr("a number of 5 digits");
+    drop(finished.expect_in_stderr(key).expect_in_stderr("int16"));
+}
+
+#[test]
+fn a_table_without_a_key_names_the_row_by_its_place_and_a_long_text_in_a_key_by_its_length() {
+    let database = Database::create("override_no_key");
+    database.execute("CREATE TABLE t (id int, v numeric); INSERT INTO t VALUES (1, 1), (2, 1.5)");
+    drop(refused(&database, "v: int4", "1.5").expect_in_stderr("row 2 of the stream holds"));
+    database.execute(
+        "DROP TABLE t; CREATE TABLE t (id text PRIMARY KEY, v numeric); INSERT INTO t VALUES (repeat('secret', 20), 1.5)",
+    );
+    drop(refused(&database, "v: int4", "secret").expect_in_stderr("(id = text of 120 characters)"));
+}
+
+/// In a database without an encoding the server finds out, and shows the bytes.
+#[test]
+fn text_that_is_not_utf8_is_not_shown() {
+    let database = Database::create("override_not_utf8");
+    let name = format!("{}_ascii", database.name);
+    database.execute(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'"));
+    // Dropped with what is in it, as the other one.
+    let other = Database { server: database.server.clone(), name };
+    other.execute("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t VALUES (1, 'fine'), (77, E'caf\\xe9')");
+    let finished = scratch(&other, "id: int8").rivet(&["run"]).expect_exit(1).expect_nowhere("0xe9");
+    let finished = finished.expect_in_stderr("invalid byte sequence for encoding \"UTF8\" (SQLSTATE 22021)");
+    drop(finished.expect_in_stderr("columns: {NAME: binary}"));
+    let scratch = scratch(&other, "v: binary");
+    let summary = scratch.run_ok(&[]);
+    oracle::assert_same_rows(
+        &other,
+        "SELECT id, convert_to(v, 'SQL_ASCII') AS v FROM t",
+        &scratch.run_dir(&run_id(&summary)),
+    );
+}
+
+#[test]
+fn what_the_server_cannot_convert_names_the_overrides_that_it_may_be_about_and_not_the_value() {
+    let database = Database::create("override_server");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, a bigint, b text, c text, d text, e int);
+         INSERT INTO t VALUES (1, 1, '2', '2026-01-01', '3.5', 5)",
+    );
+    let columns = "a: int2, b: int4, c: date, d: 'decimal(10,2)', e: int8";
+    drop(scratch(&database, columns).run_ok(&[]));
+    let cases = [
+        ("a = 98765", "98765", "column \"a\" to int2"),
+        ("b = 's3cr3t'", "s3cr3t", "column \"b\" to int4"),
+        ("b = '99999999999'", "99999999999", "column \"b\" to int4"),
+        ("c = 's3c\"r3t'", "r3t", "column \"c\" to date"),
+        ("d = 's3cr3t'", "s3cr3t", "column \"d\" to numeric"),
+    ];
+    for (change, value, said) in cases {
+        database.execute(&format!("BEGIN; UPDATE t SET {change}; COMMIT"));
+        drop(refused(&database, columns, value).expect_in_stderr(said).expect_in_stderr("SQLSTATE 22"));
+        database.execute("UPDATE t SET a = 1, b = '2', c = '2026-01-01', d = '3.5'");
+    }
+    // The message of this one names no type, and its class two.
+    database.execute("ALTER TABLE t ADD f text DEFAULT '2026-01-01'; UPDATE t SET c = '2026-13-45'");
+    let finished = refused(&database, &format!("{columns}, f: timestamp"), "2026-13-45");
+    drop(finished.expect_in_stderr("one of the overrides that convert columns \"c\" to date, \"f\" to timestamp: "));
+}
+
+#[test]
+fn an_override_that_would_change_values_is_refused_before_anything_is_read() {
+    let database = Database::create("override_refused");
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, n numeric, f float8, ts timestamp, u inet)");
+    for (column, wanted) in
+        [("n", "float8"), ("f", "float4"), ("f", "int8"), ("ts", "date"), ("u", "uuid"), ("id", "bool")]
+    {
+        let scratch = scratch(&database, &format!("{column}: {wanted}"));
+        for verb in ["run"] {
+            let finished = scratch.rivet(&[verb]).expect_error(2, "RIVET_CONFIG_INVALID");
+            drop(
+                finished.expect_in_stderr(&format!("column \"{column}\"")).expect_in_stderr("without changing values"),
+            );
+        }
+        assert!(!scratch.path().join("out").exists(), "{column} as {wanted}");
+    }
+}
