@@ -25,7 +25,7 @@ use crate::source::postgres::decode::SpecialPolicy;
 use crate::source::postgres::hold::Hold;
 use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::{Session, SessionSettings};
-use crate::source::postgres::{snapshot, split};
+use crate::source::postgres::{probe, snapshot, split};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -415,7 +415,7 @@ fn record_aloud(
 fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
     let holder = holder.ok_or_else(no_session)?;
     let export = context.export;
-    let described = context.ask_server(catalog::describe(
+    let mut described = context.ask_server(catalog::describe(
         holder.session.client(),
         &export.selection,
         &export.columns,
@@ -423,6 +423,7 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
     ))?;
     let Identified { relations, search_path } =
         context.ask_server(identity::identify(holder.session.client(), &described))?;
+    let warnings = probe_numbers(context, ledger, holder, &mut described)?;
     let schema = described.schema();
     let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
     let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
@@ -434,12 +435,39 @@ fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Opti
         let message = "row security is in force: only the rows that this role may see are exported".to_owned();
         context.warn(ledger, "row_security", message)?;
     }
+    for message in warnings {
+        context.warn(ledger, "numeric_too_wide", message)?;
+    }
     if ledger.state().is_planned {
         carry_on(context, ledger, holder, &described)?;
     }
     holder.described = Some(described);
     holder.search_path = search_path;
     Ok(())
+}
+
+/// `types.numeric: probe`: measures the columns that ask for it, and says which came out as text.
+fn probe_numbers(
+    context: &ExportContext<'_>,
+    ledger: &Ledger,
+    holder: &SnapshotHolder,
+    described: &mut Described,
+) -> Result<Vec<String>> {
+    let export = context.export;
+    let columns = probe::columns(described, &export.columns, export.types);
+    if columns.is_empty() {
+        return Ok(vec![]);
+    }
+    // Every row is read: that is the statement's time, not a silence.
+    let measuring = probe::measure(holder.session.client(), described, &columns);
+    let widths = context.ask(in_time(longest_planning(&export.tuning), measuring))?;
+    probe::decide(described, &columns, &widths, ledger.state().schema.as_ref())
+}
+
+/// How long a question may take that reads the relation.
+fn longest_planning(tuning: &Tuning) -> Duration {
+    let limit = if tuning.statement_timeout.is_zero() { LONGEST_PLANNING } else { tuning.statement_timeout };
+    limit.max(tuning.stall_timeout)
 }
 
 /// A plan that was made in an earlier snapshot: it still has to mean the same, and what planning it would have locked is
@@ -479,10 +507,8 @@ fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option
         most_slices: room::most_slices(&described.schema())?,
     };
     // A split of a query by a column may have to read it once: that is the statement's time, not a silence.
-    let tuning = &context.export.tuning;
-    let limit = if tuning.statement_timeout.is_zero() { LONGEST_PLANNING } else { tuning.statement_timeout };
     let planning = split::plan(holder.session.client(), described, &request);
-    let planned = context.ask(in_time(limit.max(tuning.stall_timeout), planning))?;
+    let planned = context.ask(in_time(longest_planning(&context.export.tuning), planning))?;
     holder.hold = planned.hold;
     ledger.record(Command::ChooseSplit {
         split: planned.split,

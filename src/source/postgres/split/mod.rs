@@ -174,7 +174,7 @@ pub async fn carry_on(client: &Client, described: &Described, split: &Split, sli
 
 impl Relation {
     /// Whether the relation's rows lie in pages of this server, so that `pages` and `bytes` mean something.
-    pub(super) fn has_pages(&self) -> bool {
+    pub(in crate::source::postgres) fn has_pages(&self) -> bool {
         self.heap || self.kind == RelationKind::Partitioned
     }
 

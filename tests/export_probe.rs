@@ -1,0 +1,137 @@
+//! `types.numeric: probe`: the decimal that holds the values is found in the values, and stays what it is for a whole run.
+
+mod support;
+
+use serde_json::Value;
+use support::database::Database;
+use support::rivet::{Rivet, Scratch, export, run_id};
+use support::{converge, files, oracle};
+
+fn scratch(database: &Database, lines: &str) -> Scratch {
+    Scratch::with(database, &[export("orders", &format!("table: t\n{lines}"))])
+}
+
+/// The type of each column in the manifest of a run.
+fn types(scratch: &Scratch, summary: &Value) -> Vec<String> {
+    let manifest = files::manifest(&scratch.run_dir(&run_id(summary)));
+    let columns = manifest["schema"].as_array().expect("a schema is a list of columns");
+    columns.iter().map(|column| column["column_type"].as_str().expect("a column has a type").to_owned()).collect()
+}
+
+#[test]
+fn a_bare_numeric_becomes_the_narrowest_decimal_that_holds_its_values() {
+    let database = Database::create("probe_types");
+    database.execute(
+        "CREATE DOMAIN amount AS numeric;
+         CREATE TABLE t (id int PRIMARY KEY, a numeric, b numeric, c numeric, d amount, \"e \"\"x\"\"\" numeric, f numeric, g numeric,
+                         h numeric(10,2), i numeric[], j numeric, k numeric NOT NULL);
+         INSERT INTO t VALUES
+           (1, 12.50, 0.0001, 0, -7, 1e20, NULL, repeat('9', 60)::numeric, 1, '{1.5}', 3.10, 1),
+           (2, -123.4, -0.5, 0.0, 1234567890123456789012345678901234567890.5, NULL, NULL, 1e-20, 2, NULL, 4, 0.5)",
+    );
+    let scratch = scratch(&database, "types: { numeric: probe }\ncolumns: { j: text }");
+    let finished = scratch.rivet(&["run", "--json"]).expect_exit(0);
+    let summary = finished.summary();
+    let expected = [
+        "int32",
+        "decimal(5,2)",
+        "decimal(4,4)",
+        "decimal(1,1)",
+        "decimal(41,1)",
+        "decimal(21,0)",
+        "decimal(1,0)",
+        "text",
+        "decimal(10,2)",
+        "list<text>",
+        "text",
+        "decimal(2,1)",
+    ];
+    assert_eq!(types(&scratch, &summary), expected);
+    let warning = &finished.json()["warnings"][0];
+    assert_eq!(warning["code"], "numeric_too_wide", "{finished}");
+    let message = warning["message"].as_str().expect("a warning has a message");
+    assert!(message.contains("\"g\"") && message.contains("60 digits before the point and 20 after"), "{message}");
+    let decimals = "SELECT id, a::numeric(5,2), b::numeric(4,4), c::numeric(1,1), d::numeric(41,1) AS d, \"e \"\"x\"\"\"::numeric(21,0), \
+                    f::numeric(1,0), g, h, i, j, k::numeric(2,1) FROM t";
+    oracle::assert_same_rows(&database, decimals, &scratch.run_dir(&run_id(&summary)));
+    let next = scratch.run_ok(&[]);
+    assert_eq!(next["schema_changed"], false, "the same values, the same types");
+}
+
+#[test]
+fn what_has_no_digits_is_left_out_of_the_measure_and_falls_under_the_policy() {
+    let database = Database::create("probe_special");
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v numeric);
+         INSERT INTO t VALUES (1, 12.5), (2, 'NaN'), (3, 'Infinity'), (4, '-Infinity')",
+    );
+    let refused = scratch(&database, "types: { numeric: probe }").rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE");
+    drop(refused.expect_in_stderr("(id = 2) holds NaN").expect_in_stderr("decimal(3,1)"));
+    let nulled = scratch(&database, "types: { numeric: probe, special_values: 'null' }");
+    let summary = nulled.run_ok(&[]);
+    assert_eq!(types(&nulled, &summary), ["int32", "decimal(3,1)"]);
+    let finite = "SELECT id, CASE WHEN id = 1 THEN v::numeric(3,1) END AS v FROM t";
+    oracle::assert_same_rows(&database, finite, &nulled.run_dir(&run_id(&summary)));
+    // Where whatever may be special is to be text, there is nothing to be measured.
+    let text = scratch(&database, "types: { numeric: probe, special_values: text }");
+    assert_eq!(types(&text, &text.run_ok(&[])), ["int32", "text"]);
+}
+
+#[test]
+fn an_empty_table_and_a_query_are_measured_as_well() {
+    let database = Database::create("probe_empty");
+    database.execute("CREATE TABLE t (v numeric)");
+    let empty = scratch(&database, "types: { numeric: probe }");
+    assert_eq!(types(&empty, &empty.run_ok(&[])), ["decimal(1,0)"]);
+    let query = export(
+        "orders",
+        "query: SELECT g AS id, g / 8.0 AS v FROM generate_series(1, 100) g\ntypes: { numeric: probe }",
+    );
+    let scratch = Scratch::with(&database, &[query]);
+    let summary = scratch.run_ok(&[]);
+    let expected = "SELECT g AS id, (g / 8.0)::numeric(22,20) AS v FROM generate_series(1, 100) g";
+    assert_eq!(types(&scratch, &summary), ["int32", "decimal(22,20)"]);
+    oracle::assert_same_rows(&database, expected, &scratch.run_dir(&run_id(&summary)));
+}
+
+/// A run that was killed after its first slice.
+fn stopped(name: &str) -> (Database, Scratch, String) {
+    let database = Database::create(name);
+    database.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, v numeric); INSERT INTO t SELECT g, g + 0.5 FROM generate_series(1, 400) g; ANALYZE t",
+    );
+    let scratch = scratch(&database, "types: { numeric: probe }\nmode: chunked\nchunk_count: 4\nparallel: 1");
+    let killed = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@2=kill").run(&["run"]);
+    assert!(killed.killed(), "{killed}");
+    let run = converge::journaled_run(&scratch).expect("the run is in the journal");
+    (database, scratch, run)
+}
+
+#[test]
+fn a_resume_keeps_the_type_that_the_run_began_with_while_it_holds_the_values() {
+    let (database, scratch, run) = stopped("probe_resume");
+    database.execute("DELETE FROM t WHERE id > 350");
+    database.execute("UPDATE t SET v = trunc(v) WHERE id > 300");
+    let summary = scratch.resume_ok(&run);
+    assert_eq!(
+        (summary["status"].as_str(), types(&scratch, &summary)),
+        (Some("success"), vec!["int32".into(), "decimal(4,1)".into()])
+    );
+}
+
+#[test]
+fn a_resume_that_finds_wider_values_is_refused_and_says_what_to_do() {
+    for change in ["v = 12345", "v = 1.25"] {
+        let (database, scratch, run) = stopped("probe_wider");
+        database.execute(&format!("UPDATE t SET {change} WHERE id = 400"));
+        let refused = scratch.rivet(&["resume", &run]).expect_error(4, "RIVET_SCHEMA_DRIFT");
+        let refused = refused.expect_in_stderr("\"v\" began as decimal(4,1)").expect_in_stderr("rivet run --fresh");
+        drop(refused.expect_nowhere("12345"));
+        let summary = scratch.run_ok(&["--fresh"]);
+        oracle::assert_same_rows(
+            &database,
+            &format!("SELECT id, v::numeric({}) FROM t", if change.contains("12345") { "6,1" } else { "5,2" }),
+            &scratch.run_dir(&run_id(&summary)),
+        );
+    }
+}
