@@ -116,6 +116,8 @@ error_kinds! {
     SourceValue = "RIVET_SOURCE_VALUE", Failed, Never, "Cast or shorten the value in a query, or raise `tuning.max_value_mb`.";
     SourceUnsupported = "RIVET_SOURCE_UNSUPPORTED", Usage, Never, "Export it through a query instead.";
 
+    /// `rivet check --strict` found columns whose values lose something on the way.
+    TypesLossy = "RIVET_TYPES_LOSSY", Usage, Never, "Take the override out, or check without `--strict` when the loss is what you want.";
     SchemaDrift = "RIVET_SCHEMA_DRIFT", Drift, Never, "Look at what changed; start anew with `rivet run --fresh` when the new columns are right.";
 
     DestinationUnwritable = "RIVET_DESTINATION_UNWRITABLE", Unavailable, Never, "Check the directory's owner and permissions, then resume the run.";

@@ -11,6 +11,7 @@ const VERBS: &[&[&str]] = &[
     &[],
     &["run"],
     &["resume"],
+    &["check"],
     &["replay"],
     &["runs"],
     &["status"],

@@ -185,7 +185,7 @@ fn an_override_that_would_change_values_is_refused_before_anything_is_read() {
         [("n", "float8"), ("f", "float4"), ("f", "int8"), ("ts", "date"), ("u", "uuid"), ("id", "bool")]
     {
         let scratch = scratch(&database, &format!("{column}: {wanted}"));
-        for verb in ["run"] {
+        for verb in ["run", "check"] {
             let finished = scratch.rivet(&[verb]).expect_error(2, "RIVET_CONFIG_INVALID");
             drop(
                 finished.expect_in_stderr(&format!("column \"{column}\"")).expect_in_stderr("without changing values"),

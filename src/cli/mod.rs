@@ -1,5 +1,6 @@
 //! What a person types and sees. One file for each verb: parse, call, render. Nothing is decided here.
 
+mod check;
 mod completions;
 mod errors;
 mod figures;
@@ -60,6 +61,7 @@ docs/config.md describes the configuration, docs/errors.md every error.";
 enum Verb {
     Run(run::Args),
     Resume(resume::Args),
+    Check(check::Args),
     Replay(replay::Args),
     Runs(runs::Args),
     Status(status::Args),
@@ -116,6 +118,7 @@ fn dispatch(verb: &Verb, out: &mut Out) -> Result<Exit, Error> {
     match verb {
         Verb::Run(args) => run::main(args, out),
         Verb::Resume(args) => resume::main(args, out),
+        Verb::Check(args) => check::main(args, out),
         Verb::Replay(args) => replay::main(args, out),
         Verb::Runs(args) => runs::main(args, out),
         Verb::Status(args) => status::main(args, out),

@@ -17,6 +17,22 @@ use xxhash_rust::xxh3::Xxh3;
 /// Where files go that are not what the journal says, relative to the prefix.
 pub const QUARANTINE: &str = "_quarantine";
 
+/// Whether a run could deliver to `prefix` under `root`, for looking only: nothing is created. What is not there yet could
+/// be made in the nearest directory that is.
+///
+/// # Errors
+/// As [`LocalPrefix::prepare`].
+pub fn look_whether_usable(root: &Path, prefix: &Path, run_id: &str) -> Result<()> {
+    refuse_foreign_root(root, prefix)?;
+    refuse_foreign_prefix(prefix, run_id)?;
+    let there = prefix.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("/"));
+    if !there.is_dir() {
+        return Err(Error::new(ErrorKind::DestinationForeign, format!("{} is not a directory", there.display())));
+    }
+    let access = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+    rustix::fs::access(there, access).map_err(|errno| io_error("writing to", there, errno.into()))
+}
+
 /// The directory of one run. Cheap to clone; every worker may have one.
 #[derive(Debug, Clone)]
 pub struct LocalPrefix {

@@ -3,6 +3,7 @@
 //! There is one loop (`export::work`) for a new run and for a resumed one; what differs is only where the fold of the
 //! journal says they stand.
 
+pub mod check;
 pub mod clock;
 mod deliver;
 mod export;
