@@ -220,13 +220,15 @@ fn an_infinity_in_a_column_without_nulls_is_refused_instead_of_becoming_one() {
 
 #[test]
 fn a_value_for_which_the_column_has_no_room_names_column_row_and_remedy() {
-    let midnight = 86_400_000_000_i64.to_be_bytes();
-    refused(one(Wire::Time, ColumnType::Time, &midnight), ErrorKind::SourceValue, "24:00:00");
+    let midnight = 86_400_000_000_i64.to_be_bytes().to_vec();
+    let required = [column("v", false, Wire::Time, ColumnType::Time)];
+    refused(decode(&required, &stream(&[vec![Some(midnight)]])), ErrorKind::SourceValue, "24:00:00");
     let nan = [0, 0, 0, 0, 0xc0, 0, 0, 0];
     let decimal = ColumnType::Decimal { precision: 10, scale: 2 };
     refused(one(Wire::Numeric, decimal.clone(), &nan), ErrorKind::SourceValue, "NaN");
     let late = (i64::MAX - 1).to_be_bytes();
-    refused(one(Wire::Timestamp, ColumnType::Timestamp, &late), ErrorKind::SourceValue, "294247");
+    let required = [column("v", false, Wire::Timestamp, ColumnType::Timestamp)];
+    refused(decode(&required, &stream(&[vec![Some(late.to_vec())]])), ErrorKind::SourceValue, "294247");
     let hint = one(Wire::Numeric, decimal, &nan).unwrap_err().hint().to_owned();
     assert!(hint.contains("columns: {v: text}"), "{hint}");
 }

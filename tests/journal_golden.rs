@@ -75,6 +75,11 @@ fn relations_have_the_bytes_and_the_text_that_they_always_had() {
 }
 
 #[test]
+fn special_values_have_the_bytes_and_the_text_that_they_always_had() {
+    assert_later_kind(27, &special_values_counted(), "special_values_counted.txt");
+}
+
+#[test]
 fn orders_of_a_key_have_the_bytes_and_the_text_that_they_always_had() {
     assert_later_kind(25, &orderings_of_a_key(), "split_ordering.txt");
 }

@@ -326,18 +326,32 @@ fn validate(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &mut 
     deliver::validate_published(context, ledger, &prefix)
 }
 
-/// A warning for each column with special values, with its totals over the slices that count.
+/// A warning for each column and kind of special value, with its total over the slices that count.
 fn tell_of_special_values(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<()> {
     let policy = context.export.types.special_values;
-    for total in ledger.summary().journal.special_values() {
-        let SpecialTotal { column, kind, count } = &total;
-        let what = match (kind.as_str(), policy) {
-            ("lower_bound", _) => "arrays were delivered without their subscripts",
-            (_, SpecialValues::Clamp) => "values were delivered as the nearest that fits",
-            _ => "values were delivered as NULL",
+    for SpecialTotal { column, kind, count } in ledger.summary().journal.special_values() {
+        let value = match kind.as_str() {
+            "nan" => "NaN",
+            "minus_infinity" => "-infinity",
+            "end_of_day" => "24:00:00",
+            "beyond_range" => "a time after the year 294247",
+            "lower_bound" => "an array whose subscripts do not begin at 1",
+            other => other,
         };
-        let message = format!("column \"{column}\": {count} {kind} {what}; `columns: {{{column}: text}}` keeps them");
-        context.warn(ledger, "special_values", message)?;
+        let became = match (kind.as_str(), policy) {
+            ("lower_bound", _) => "without its subscripts",
+            (_, SpecialValues::Clamp) => "as the nearest value that fits",
+            _ => "as NULL",
+        };
+        let times = if count == 1 { "once".to_owned() } else { format!("{count} times") };
+        let message = format!(
+            "column {column:?}: {value} was delivered {became}, {times}; `columns: {{{column}: text}}` keeps it"
+        );
+        // A run that was killed behind this point and goes on has said it already.
+        let warning = ("special_values".to_owned(), message);
+        if !ledger.summary().journal.degraded().warnings.contains(&warning) {
+            context.warn(ledger, "special_values", warning.1)?;
+        }
     }
     Ok(())
 }

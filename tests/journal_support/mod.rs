@@ -159,6 +159,19 @@ pub fn orderings_of_a_key() -> Vec<Event> {
     vec![chosen(&[named]), chosen(&others), chosen(&[])]
 }
 
+/// Kind 27, which came later: some, many, and none.
+pub fn special_values_counted() -> Vec<Event> {
+    let count = |column, kind: &str, count| SpecialCount { column, kind: kind.into(), count };
+    let counted = |slice, attempt, counts| {
+        Event::SpecialValuesCounted(SpecialValuesCounted { slice: SliceNo(slice), attempt: Attempt(attempt), counts })
+    };
+    vec![
+        counted(0, 1, vec![count(3, "infinity", 2)]),
+        counted(70_000, 300, vec![count(0, "nan", 1), count(1599, "lower_bound", u64::MAX), count(300, "größe", 0)]),
+        counted(1, 1, vec![]),
+    ]
+}
+
 /// Kind 26, which came later: a table, a view, a query, and a query of nothing but functions.
 pub fn relations_resolved() -> Vec<Event> {
     let relation = |schema: &str, name: &str, oid, definition| RelationIdentity {

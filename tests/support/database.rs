@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What the tests' own sessions pin, so that the text they compare with does not depend on the server's defaults.
 const OPTIONS: &str = "-c timezone=UTC -c datestyle=ISO,YMD -c intervalstyle=iso_8601 -c bytea_output=hex \
-                       -c extra_float_digits=1 -c standard_conforming_strings=on -c client_min_messages=warning";
+                       -c extra_float_digits=1 -c lc_monetary=C -c standard_conforming_strings=on -c client_min_messages=warning";
 
 /// Dropped, with whoever is still connected to it, when the value is dropped.
 pub struct Database {

@@ -88,24 +88,91 @@ def float_text(value, narrow):
     return f"{minus}{stripped[:point]}.{stripped[point:]}"
 
 
-def array_text(values, render):
+def quoted(text, special, quote='\\"'):
+    """The text in double quotes if it is empty or holds any of these characters or white space; `quote` is a quote in it."""
+    if text == "" or any(c in special or c in " \t\n\r\v\f" for c in text):
+        return '"' + text.replace("\\", "\\\\").replace('"', quote) + '"'
+    return text
+
+
+def array_text(values, render, dimensions=1, delimiter=","):
     def element(value):
+        if dimensions > 1:
+            return array_text(value, render, dimensions - 1, delimiter)
         if value is None:
             return "NULL"
-        if isinstance(value, list):
-            return array_text(value, render)
         text = render(value)
-        if text == "" or text.upper() == "NULL" or any(c in '{}",\\' or c in " \t\n\r\v\f" for c in text):
-            return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        return text
+        return f'"{text}"' if text.upper() == "NULL" else quoted(text, '{}"\\' + delimiter)
 
-    return "{" + ",".join(map(element, values)) + "}"
+    return "{" + delimiter.join(map(element, values)) + "}"
 
 
-def innermost(kind):
-    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        kind = kind.value_type
-    return kind
+def range_text(value, render):
+    if value["empty"]:
+        return "empty"
+    lower, upper = ("" if end is None else quoted(render(end), '"\\()[],', '""') for end in (value["lower"], value["upper"]))
+    return f"{'[' if value['lower_inc'] else '('}{lower},{upper}{']' if value['upper_inc'] else ')'}"
+
+
+def composite_text(value, renderers):
+    fields = ("" if value[name] is None else quoted(render(value[name]), '"\\(),', '""') for name, render in renderers)
+    return "(" + ",".join(fields) + ")"
+
+
+def hstore_text(pairs):
+    def word(text):
+        return "NULL" if text is None else '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    return ", ".join(f"{word(key)}=>{word(value)}" for key, value in pairs)
+
+
+def truncated(number, divisor):
+    """C's division: (quotient, rest) of one sign."""
+    quotient = abs(number) // divisor * (1 if number >= 0 else -1)
+    return quotient, number - quotient * divisor
+
+
+def interval_text(value):
+    """The server's interval in IntervalStyle iso_8601."""
+    years, months = truncated(value["months"], 12)
+    hours, rest = truncated(value["micros"], 3_600_000_000)
+    minutes, micros = truncated(rest, 60_000_000)
+    part = lambda number, unit: f"{number}{unit}" if number else ""
+    date = part(years, "Y") + part(months, "M") + part(value["days"], "D")
+    time = part(hours, "H") + part(minutes, "M")
+    if micros:
+        whole, fraction = divmod(abs(micros), 1_000_000)
+        digits = f"{whole}.{fraction:06d}".rstrip("0") if fraction else str(whole)
+        time += f"{'-' if micros < 0 else ''}{digits}S"
+    return "P" + date + ("T" + time if time else "") if date or time else "PT0S"
+
+
+def is_list(kind):
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind)
+
+
+def field_names(kind):
+    return [field.name for field in kind] if pa.types.is_struct(kind) else []
+
+
+INTERVAL = ["months", "days", "micros"]
+RANGE = ["lower", "upper", "lower_inc", "upper_inc", "empty"]
+
+
+def list_renderer(kind, source):
+    """`source` is PostgreSQL's name of the type, where it is known: a list of ranges may be a multirange or an array."""
+    name = source or ""
+    while name.endswith("[]"):
+        name = name[:-2]
+    dimensions = (len(source or "") - len(name)) // 2
+    if dimensions == 0 and field_names(kind.value_type) == RANGE:
+        render = renderer(kind.value_type)
+        return lambda v: "{" + ",".join(map(render, v)) + "}"
+    element = kind
+    for _ in range(max(dimensions, 1)):
+        element = element.value_type
+    render = renderer(element, name)
+    return lambda v: array_text(v, render, max(dimensions, 1), ";" if name == "box" else ",")
 
 
 def plain(kind):
@@ -115,9 +182,21 @@ def plain(kind):
     return kind, ""
 
 
-def renderer(kind):
+def renderer(kind, source=None):
     kind, extension = plain(kind)
     t = pa.types
+    if is_list(kind):
+        return list_renderer(kind, source)
+    if t.is_map(kind):
+        return hstore_text
+    if field_names(kind) == INTERVAL:
+        return interval_text
+    if field_names(kind) == RANGE:
+        render = renderer(kind.field("lower").type)
+        return lambda v: range_text(v, render)
+    if t.is_struct(kind):
+        renderers = [(field.name, renderer(field.type)) for field in kind]
+        return lambda v: composite_text(v, renderers)
     if t.is_boolean(kind):
         return lambda v: "t" if v else "f"
     if t.is_integer(kind):
@@ -141,15 +220,31 @@ def renderer(kind):
     sys.exit(f"oracle.py: no text form is known for {kind}")
 
 
-def as_numbers(kind):
+def rebuilt(kind, scalar):
+    """The type with `scalar` done to each type that is made of no others."""
+    if is_list(kind):
+        return pa.list_(rebuilt(kind.value_type, scalar))
+    if pa.types.is_map(kind):
+        return pa.map_(rebuilt(kind.key_type, scalar), rebuilt(kind.item_type, scalar))
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(field.name, rebuilt(field.type, scalar), field.nullable) for field in kind])
+    return scalar(kind)
+
+
+def as_number(kind):
     """The type under which dates and times are the integers that are stored: Python's own types end at the year 9999."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return pa.list_(as_numbers(kind.value_type))
     if pa.types.is_date32(kind) or pa.types.is_time32(kind):
         return pa.int32()
     if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
         return pa.int64()
     return kind
+
+
+def in_micros(kind):
+    """DuckDB hands some times out in other units than microseconds; the stored unit is not what is compared here."""
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", tz=kind.tz)
+    return pa.time64("us") if pa.types.is_time(kind) else kind
 
 
 def escape(text):
@@ -159,31 +254,16 @@ def escape(text):
     )
 
 
-def lines(table):
+def lines(table, sources):
     columns = []
-    for column in table.columns:
-        kind, number = column.type, as_numbers(column.type)
+    for column, source in zip(table.columns, sources):
+        kind = rebuilt(column.type, in_micros)
+        column = column if column.type == kind else column.cast(kind)
+        number = rebuilt(kind, as_number)
         values = (column if number == kind else column.cast(number)).to_pylist()
-        render = renderer(innermost(kind))
-        if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            columns.append(["\\N" if v is None else escape(array_text(v, render)) for v in values])
-        else:
-            columns.append(["\\N" if v is None else escape(render(v)) for v in values])
+        render = renderer(kind, source)
+        columns.append(["\\N" if v is None else escape(render(v)) for v in values])
     return ["\t".join(row) for row in zip(*columns)] if columns else [""] * table.num_rows
-
-
-def in_micros(table):
-    """DuckDB hands some times out in other units than microseconds; the stored unit is not what is compared here."""
-    fields = []
-    for field in table.schema:
-        kind = field.type
-        if pa.types.is_timestamp(kind) and kind.unit != "us":
-            kind = pa.timestamp("us", tz=kind.tz)
-        elif pa.types.is_time(kind) and kind != pa.time64("us"):
-            kind = pa.time64("us")
-        fields.append(pa.field(field.name, kind, field.nullable))
-    schema = pa.schema(fields)
-    return table if schema.types == table.schema.types else table.cast(schema)
 
 
 def by_pyarrow(parts):
@@ -200,7 +280,17 @@ def by_duckdb(parts, names):
     connection.execute("set timezone = 'UTC'")
     chosen = ", ".join('"' + name.replace('"', '""') + '"' for name in names)
     result = connection.sql(f"select {chosen} from read_parquet(?)", params=[parts])
-    return in_micros(result.to_arrow_table())
+    return result.to_arrow_table()
+
+
+def is_wide(kind):
+    """Whether there is a decimal of more than 38 digits in it."""
+    kind, _ = plain(kind)
+    if is_list(kind):
+        return is_wide(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(is_wide(field.type) for field in kind)
+    return pa.types.is_decimal(kind) and kind.precision > 38
 
 
 def difference(reader, server, found):
@@ -230,15 +320,15 @@ def main():
     names = tables[0].column_names
     if names != header:
         sys.exit(f"columns differ:\n  server  {header}\n  files   {names}")
-    problems = [difference("pyarrow", server, [line for table in tables for line in lines(table)])]
+    sources = [(field.metadata or {}).get(b"rivet.source_type", b"").decode() for field in tables[0].schema]
+    problems = [difference("pyarrow", server, [line for table in tables for line in lines(table, sources)])]
 
     # DuckDB has no decimal beyond 38 digits and turns such a column into a double: those are left to pyarrow alone.
     # It also refuses two columns of one name, and a file without columns.
-    kinds = [plain(innermost(kind))[0] for kind in tables[0].schema.types]
-    fits = [not (pa.types.is_decimal(kind) and kind.precision > 38) for kind in kinds]
+    fits = [not is_wide(kind) for kind in tables[0].schema.types]
     readable = [name for name, fit in zip(names, fits) if fit]
     if readable and len(set(map(str.lower, readable))) == len(readable):
-        found = lines(by_duckdb(parts, readable))
+        found = lines(by_duckdb(parts, readable), [source for source, fit in zip(sources, fits) if fit])
         if not all(fits):
             server = ["\t".join(cell for cell, fit in zip(row.split("\t"), fits) if fit) for row in server]
         problems.append(difference("DuckDB", server, found))

@@ -383,7 +383,7 @@ fn dimensions(declared: i16) -> u8 {
 
 fn source_column(
     name: String,
-    source: SourceType,
+    mut source: SourceType,
     dimensions: u8,
     nullable: bool,
     collation: Option<String>,
@@ -392,6 +392,10 @@ fn source_column(
 ) -> Result<SourceColumn> {
     let mapping =
         types::map(&source, dimensions, overrides.get(&name)).map_err(|error| error.at(format!("column {name:?}")))?;
+    // `format_type` knows of one pair of brackets, whatever the declaration says.
+    if source.element.is_some() {
+        source.name.push_str(&"[]".repeat(usize::from(dimensions.max(1)) - 1));
+    }
     let bound = types_of::behind_domains(&source);
     Ok(SourceColumn {
         bound_type: types.bare_name(bound),

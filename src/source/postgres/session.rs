@@ -257,6 +257,7 @@ async fn pin_settings(client: &Client, settings: &SessionSettings) -> Result<Fac
     let sql = format!(
         "SET default_transaction_read_only = on; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
          SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
+         SET array_nulls = on; SET quote_all_identifiers = off; \
          SET client_encoding = 'UTF8'; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = 0; SET jit = off; SET max_parallel_workers_per_gather = 0; \
          SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')",

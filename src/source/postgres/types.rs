@@ -75,8 +75,9 @@ pub struct SourceType {
     pub typtype: char,
     /// Whether the type has a binary send function.
     pub has_send: bool,
-    /// The type's output function, qualified and quoted.
-    pub output: String,
+    pub output: Output,
+    /// What stands between values of the type in an array's text: a comma, but for `box`.
+    pub delimiter: char,
     /// For true arrays only; not for `int2vector`, `oidvector` and others that merely have a `typelem`.
     pub element: Option<Box<SourceType>>,
     /// For domains, with the domain's own `typtypmod` in it.
@@ -105,14 +106,36 @@ pub enum Select {
     Plain,
     /// To another type, whose conversion refuses what it cannot hold; `a::b` is by way of `a`.
     Cast(&'static str),
-    /// The text of the type's own output function, which is what COPY prints. A cast may differ: that of an inet adds a mask.
-    Output(String),
+    /// What the type's own output function prints, as COPY does. A cast may differ: that of an inet adds a mask.
+    Output(Output),
     /// The bytes of that text, in UTF-8, or as they are in a database that has no encoding.
-    Bytes(String),
+    Bytes(Output),
     /// Field by field.
     Row(Vec<(String, Select)>),
-    /// The output of each element of an array of one dimension.
-    Elements(String),
+    /// An array's elements as the server prints them, in an array of the same dimensions and subscripts. With what separates
+    /// them in the array's own text.
+    Elements(char),
+}
+
+/// How the server is asked for what a type's output function prints.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// By the function, qualified and quoted.
+    Function(String),
+    /// The function is declared for another type and cannot be called with this one: a refcursor is printed as a text is.
+    Borrowed,
+}
+
+impl Output {
+    fn sql(&self, value: &str) -> String {
+        match self {
+            Output::Function(function) => format!("pg_catalog.textin({function}({value}))"),
+            // `format` takes values of every type, and prints nothing for NULL.
+            Output::Borrowed => {
+                format!("CASE WHEN ({value}) IS DISTINCT FROM NULL THEN pg_catalog.format('%s', {value}) END")
+            }
+        }
+    }
 }
 
 impl Select {
@@ -124,10 +147,11 @@ impl Select {
                 let casts = to.split("::").map(|to| format!("::pg_catalog.{to}"));
                 format!("({value}){}", casts.collect::<String>())
             }
-            Select::Output(function) => format!("pg_catalog.textin({function}({value}))"),
-            Select::Bytes(function) => format!(
-                "pg_catalog.convert_to(pg_catalog.textin({function}({value})), CASE pg_catalog.getdatabaseencoding() \
-                 WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)"
+            Select::Output(output) => output.sql(value),
+            Select::Bytes(output) => format!(
+                "pg_catalog.convert_to({}, CASE pg_catalog.getdatabaseencoding() \
+                 WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END)",
+                output.sql(value)
             ),
             Select::Row(fields) => {
                 let parts = fields.iter().map(|(name, select)| select.sql(&format!("(({value}).{})", ident(name))));
@@ -135,17 +159,12 @@ impl Select {
                 // A composite value that is NULL, as opposed to one whose fields all are.
                 format!("CASE WHEN ({value}) IS DISTINCT FROM NULL THEN ROW({}) END", parts.join(", "))
             }
-            Select::Elements(function) => {
-                // Rebuilt arrays have one dimension and begin at 1. For others an array of two dimensions takes their place,
-                // which the decoder refuses.
-                format!(
-                    "CASE WHEN ({value}) IS NULL THEN NULL \
-                     WHEN pg_catalog.array_ndims({value}) > 1 OR pg_catalog.array_lower({value}, 1) <> 1 \
-                     THEN pg_catalog.array_fill(NULL::pg_catalog.text, ARRAY[1, 1]) \
-                     ELSE ARRAY(SELECT pg_catalog.textin({function}(({value})[i])) \
-                     FROM pg_catalog.generate_subscripts({value}, 1) AS i ORDER BY i) END"
-                )
+            // The text of an array is that of an array of texts.
+            Select::Elements(',') => {
+                format!("pg_catalog.textin(pg_catalog.array_out({value}))::pg_catalog.text[]")
             }
+            // Element by element, each through its output function: only box is separated otherwise, and has no cast to text.
+            Select::Elements(_) => format!("({value})::pg_catalog.text[]"),
         }
     }
 }
@@ -257,7 +276,7 @@ fn nested(source: &SourceType, typmod: i32, dimensions: u8) -> Option<Mapping> {
     }
     if let Some(element) = &source.element {
         let typmod = if element.typmod >= 0 { element.typmod } else { typmod };
-        return array(native(element, typmod, 1), dimensions);
+        return array(native(element, typmod, 1), element.delimiter, dimensions);
     }
     let part = |source: &SourceType| Some(native(source, source.typmod, 1)).filter(|part| part.select == Select::Plain);
     match source.typtype {
@@ -274,15 +293,13 @@ fn nested(source: &SourceType, typmod: i32, dimensions: u8) -> Option<Mapping> {
     }
 }
 
-fn array(element: Mapping, dimensions: u8) -> Option<Mapping> {
+fn array(element: Mapping, delimiter: char, dimensions: u8) -> Option<Mapping> {
     let dimensions = dimensions.max(1);
     let lists = (0..dimensions).fold(element.column_type, |inner, _| ColumnType::List(Box::new(inner)));
     let wire = Wire::Array { element: Box::new(element.wire), dimensions };
     match element.select {
         Select::Plain => plain(wire, lists),
-        Select::Output(function) if dimensions == 1 => {
-            Some(Mapping { wire, column_type: lists, select: Select::Elements(function) })
-        }
+        Select::Output(_) => Some(Mapping { wire, column_type: lists, select: Select::Elements(delimiter) }),
         _ => None,
     }
 }
@@ -380,7 +397,8 @@ pub(super) mod tests {
             typmod: -1,
             typtype: 'b',
             has_send: true,
-            output: format!("pg_catalog.{name}out"),
+            output: Output::Function(format!("pg_catalog.{name}out")),
+            delimiter: ',',
             element: None,
             base: None,
             subtype: None,
@@ -436,14 +454,17 @@ pub(super) mod tests {
         assert_eq!(mapped(&base(869, "inet_")), ("text".into(), output("inet_")));
         // A type of that name, but of no extension.
         assert_eq!(mapped(&base(99_999, "vector_")), ("text".into(), output("vector_")));
+        let borrowed = SourceType { output: Output::Borrowed, ..base(1790, "refcursor") };
+        assert!(mapped(&borrowed).1.contains("pg_catalog.format('%s', c)"));
         assert_eq!(mapped(&made_by("other", base(99_999, "vector"))), ("text".into(), output("vector")));
         assert_eq!(mapped(&SourceType { has_send: false, ..base(1033, "acl") }), ("text".into(), output("acl")));
         let (column_type, sql) = mapped(&array(base(869, "inet_")));
         assert_eq!(column_type, "list<text>");
-        assert!(sql.contains("textin(pg_catalog.inet_out((c)[i]))"), "{sql}");
-        // With two dimensions, element by element is out of the question.
+        assert_eq!(sql, "pg_catalog.textin(pg_catalog.array_out(c))::pg_catalog.text[]");
         let two = map(&array(base(869, "inet_")), 2, None).unwrap();
-        assert_eq!((two.wire, two.column_type), (Wire::Text, ColumnType::Text));
+        assert_eq!(two.column_type.to_string(), "list<list<text>>");
+        let boxes = array(SourceType { delimiter: ';', ..base(603, "box") });
+        assert_eq!(mapped(&boxes), ("list<text>".into(), "(c)::pg_catalog.text[]".into()));
     }
 
     #[test]

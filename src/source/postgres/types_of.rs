@@ -1,6 +1,6 @@
 //! Types of columns, resolved through domains, arrays, composites and ranges in one catalog query.
 
-use super::types::SourceType;
+use super::types::{Output, SourceType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::DEEPEST_NESTING;
 use std::collections::HashMap;
@@ -10,7 +10,8 @@ use tokio_postgres::Row;
 ///
 /// An array's modifier is its element's, and a domain's base has the modifier that the domain names. A domain also carries
 /// its base type's element and output function, so it is recognised first; true arrays are those with the array output
-/// function. Multiranges came with PostgreSQL 14, and with them a column of `pg_range` that older servers do not have.
+/// function. An output function is named where it can be called with the type: it is the type's own, or takes any of its kind.
+/// Multiranges came with PostgreSQL 14, and with them a column of `pg_range` that older servers do not have.
 pub fn sql(seeds: &str) -> String {
     const IS_ARRAY: &str = "t.typtype <> 'd' AND t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc";
     const FIELDS: &str = "FROM pg_catalog.pg_attribute a \
@@ -39,13 +40,15 @@ pub fn sql(seeds: &str) -> String {
         )
         SELECT t.oid, seen.typmod, t.typtype::text, t.typsend::oid <> 0, CASE WHEN {IS_ARRAY} THEN t.typelem ELSE 0 END,
                t.typbasetype, t.typtypmod, format_type(t.oid, seen.typmod), format_type(t.oid, -1),
-               quote_ident(n.nspname) || '.' || quote_ident(p.proname),
+               CASE WHEN p.proargtypes[0] = t.oid OR t.typtype IN ('c', 'e', 'r', 'm') OR {IS_ARRAY}
+                    THEN quote_ident(n.nspname) || '.' || quote_ident(p.proname) END,
                coalesce((SELECT subtype.oid FROM ({SUBTYPE}) subtype LIMIT 1), 0),
                ARRAY(SELECT a.attname::text {FIELDS} ORDER BY a.attnum), ARRAY(SELECT a.atttypid {FIELDS} ORDER BY a.attnum),
                ARRAY(SELECT a.atttypmod {FIELDS} ORDER BY a.attnum),
                (SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                 WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
-                  AND d.refclassid = 'pg_catalog.pg_extension'::regclass LIMIT 1)
+                  AND d.refclassid = 'pg_catalog.pg_extension'::regclass LIMIT 1),
+               t.typdelim::text
         FROM seen JOIN pg_catalog.pg_type t ON t.oid = seen.oid
         JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
     )
@@ -54,7 +57,8 @@ pub fn sql(seeds: &str) -> String {
 struct Entry {
     typtype: char,
     has_send: bool,
-    output: String,
+    output: Output,
+    delimiter: char,
     element: u32,
     base: u32,
     base_typmod: i32,
@@ -86,10 +90,11 @@ impl Types {
                 base_typmod: row.try_get(6)?,
                 name: row.try_get(7)?,
                 bare_name: row.try_get(8)?,
-                output: row.try_get(9)?,
+                output: row.try_get::<_, Option<String>>(9)?.map_or(Output::Borrowed, Output::Function),
                 subtype: row.try_get(10)?,
                 fields: fields.collect(),
                 extension: row.try_get(14)?,
+                delimiter: row.try_get::<_, String>(15)?.chars().next().unwrap_or(','),
             };
             entries.insert((row.try_get(0)?, row.try_get(1)?), entry);
         }
@@ -120,6 +125,7 @@ impl Types {
             typtype: entry.typtype,
             has_send: entry.has_send,
             output: entry.output.clone(),
+            delimiter: entry.delimiter,
             fields: fields.collect::<Result<_>>()?,
             element: element.map(Box::new),
             base: base.map(Box::new),

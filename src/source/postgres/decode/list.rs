@@ -115,9 +115,6 @@ impl List {
             *size = usize::try_from(count).map_err(|_| Problem::Malformed("an array dimension of negative size"))?;
             shifted |= lower_bound != 1;
         }
-        if shifted {
-            nulls.keep(Special::LowerBound)?;
-        }
         let begun = self.at.len();
         // A hostile count ends at the first element that is not there: nothing is reserved for it.
         let end = fields_of(array, HEADER + DIMENSION * have, start, &mut self.at, None)?;
@@ -125,6 +122,14 @@ impl List {
         let claimed = sizes.iter().take(have).try_fold(1_usize, |product, size| product.checked_mul(*size));
         if end != array.len() || claimed != Some(elements) {
             return Err(Problem::Malformed("an array whose elements are not as many as its dimensions say"));
+        }
+        // The server prints it as `{}`, whatever the other dimensions claim.
+        if elements == 0 {
+            self.close(0);
+            return Ok(());
+        }
+        if shifted {
+            nulls.keep(Special::LowerBound)?;
         }
         self.close(sizes[0]);
         let mut lists = sizes[0];
