@@ -54,7 +54,7 @@ fn every_column_is_told_with_its_types_its_fidelity_its_policy_and_why() {
         ["amount", "numeric", "text", "logical_string", "-"],
         ["day", "date", "date", "exact", "error"],
         ["moods", "mood[]", "list<text>", "compatible", "-"],
-        ["grid", "integer[]", "list<list<int32>>", "compatible", "-"],
+        ["grid", "integer[][]", "list<list<int32>>", "compatible", "-"],
         ["doc", "jsonb", "json", "logical_string", "-"],
         ["host", "inet", "text", "compatible", "-"],
         ["pair", "pair", "struct<1:a:int32,2:at:timestamp_utc>", "exact", "null"],

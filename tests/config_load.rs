@@ -378,6 +378,24 @@ fn the_definition_follows_what_comes_out() {
     }
 }
 
+#[test]
+fn what_becomes_of_special_values_is_one_word_and_null_needs_no_quotes() {
+    use rivet::config::model::SpecialValues;
+    let of = |lines: &str| with("", lines).load().map(|config| only(&config).types.special_values);
+    assert_eq!(of("").unwrap(), SpecialValues::Usual);
+    for (word, policy) in [
+        ("error", SpecialValues::Error),
+        ("null", SpecialValues::Null),
+        ("'null'", SpecialValues::Null),
+        ("text", SpecialValues::Text),
+        ("clamp", SpecialValues::Clamp),
+    ] {
+        assert_eq!(of(&format!("types: {{ special_values: {word} }}")).unwrap(), policy, "{word}");
+    }
+    let error = of("types: { special_values: clmap }").unwrap_err();
+    assert!(error.what().contains("special_values") && error.hint().contains("`clamp`"), "{error}");
+}
+
 /// A parameter that fills nothing is a mistake that somebody should hear of, wherever else it might have been meant.
 #[test]
 fn a_parameter_that_nothing_uses_is_refused_by_name() {

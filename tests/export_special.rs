@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::database::Database;
-use support::rivet::{Finished, Scratch, export, run_id};
+use support::rivet::{Finished, Rivet, Scratch, export, run_id};
 use support::{files, oracle};
 
 const TABLE: &str = "
@@ -237,4 +237,22 @@ fn counts_of_slices_add_up_and_those_of_an_attempt_that_failed_do_not() {
     assert_eq!(files::manifest(&run_dir)["special_values"], json!([{"column": "d", "kind": "infinity", "count": 400}]));
     assert_eq!(events(&scratch, "special_values_counted").len(), 4);
     oracle::assert_same_rows(&database, "SELECT id, nullif(d, 'infinity') AS d FROM t", &run_dir);
+}
+
+#[test]
+fn counts_survive_a_kill_behind_the_last_file_of_their_slice() {
+    // From there on the files alone prove the slice complete, and nothing is read again.
+    let database = Database::create("special_kill");
+    database.execute(TABLE);
+    for place in ["part.renamed", "manifest.renamed"] {
+        let scratch = with_policy(&database, "", "table: t");
+        let killed = Rivet::new(&scratch).env("RIVET_FAILPOINTS", format!("{place}=kill"));
+        assert!(killed.run(&["run", "-c", "rivet.yaml"]).killed(), "{place} is passed");
+        let started = events(&scratch, "run_planned");
+        let id = started[0]["run_id"].as_str().expect("a run has an id").to_owned();
+        scratch.resume_ok(&id);
+        assert_eq!(files::manifest(&scratch.run_dir(&id))["special_values"], json!(counted()), "{place}");
+        assert_eq!(events(&scratch, "slice_started").len(), 1, "{place}: nothing is read again");
+        assert_eq!(events(&scratch, "warning_noted").len(), counted().len(), "{place}: each is said once");
+    }
 }

@@ -452,7 +452,11 @@ fn read_types(section: &Section<'_>) -> Result<TypePolicies> {
         ("clamp", SpecialValues::Clamp),
     ];
     let numeric = [("string", BareNumeric::Text), ("probe", BareNumeric::Probe)];
-    let special_values = section.get("special_values").map(|field| field.word(&special_values)).transpose()?;
+    // Without quotes, which nobody would write, YAML reads the word as its null.
+    let special_values = match section.is_null("special_values") {
+        true => Some(SpecialValues::Null),
+        false => section.get("special_values").map(|field| field.word(&special_values)).transpose()?,
+    };
     let numeric = section.get("numeric").map(|field| field.word(&numeric)).transpose()?;
     Ok(TypePolicies { special_values: special_values.unwrap_or_default(), numeric: numeric.unwrap_or_default() })
 }

@@ -54,6 +54,11 @@ impl<'a> Section<'a> {
         Some(Field { file: self.file, path: self.path_of(key), key_place: entry.place, node: &entry.node })
     }
 
+    /// Whether the key is there with YAML's own null, for keys that have it as a word.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Null))
+    }
+
     /// As [`Self::get`], but a key with nothing after it is an error: for keys where nothing is a lost value.
     pub fn get_filled(&self, key: &str) -> Result<Option<Field<'a>>> {
         let empty = self.entries.iter().find(|entry| entry.key == key && matches!(entry.node.value, Value::Null));

@@ -100,6 +100,13 @@ pub enum Receipt {
         rows: u64,
         bytes: u64,
     },
+    /// What was delivered as something else in the whole slice. Comes before its last file is sealed, since that file may be all
+    /// that a later process needs to take the slice for complete.
+    Counted {
+        slice: SliceNo,
+        attempt: Attempt,
+        special_values: Vec<SpecialCount>,
+    },
     /// A file is complete and synced under its temporary name.
     Sealed {
         facts: PartFacts,
@@ -121,9 +128,6 @@ pub enum Receipt {
         attempt: Attempt,
         last_file: Option<FileNo>,
         rows: u64,
-        /// By index of the column: values that it has no room for and that were delivered as NULL.
-        /// What was delivered as something else, by column and kind.
-        special_values: Vec<SpecialCount>,
         took: Duration,
     },
     Failed {
@@ -349,6 +353,9 @@ impl Coordinator<'_, '_> {
                 *fetched = (fetched.0 + rows, fetched.1 + bytes);
                 self.context.notify(Notice::Rows { export: export.clone(), rows, bytes });
             }
+            Receipt::Counted { slice, attempt, special_values } => {
+                self.ledger.record(Command::CountSpecialValues { slice, attempt, counts: special_values })?;
+            }
             Receipt::Sealed { facts, checksums, acknowledge } => {
                 self.ledger.record(Command::SealPart { facts, checksums })?;
                 // A worker that is gone has reported its failure, or will.
@@ -359,15 +366,14 @@ impl Coordinator<'_, '_> {
                 let _ = acknowledge.send(());
                 self.tell_of_part();
             }
-            Receipt::Drained { worker, slice, attempt, last_file, rows, special_values, took } => {
+            Receipt::Drained { worker, slice, attempt, last_file, rows, took } => {
                 let (took_ms, rss_mb) = (took.as_millis() as u64, super::memory::peak_rss_mb());
                 // One flush for the slice's end and the next one's beginning: nothing depends on the one alone.
                 let next = self.next_due();
                 let receipt = last_file.map(|file| Command::CommitPart { slice, file, attempt, adopted: false });
                 let completed = Command::CompleteSlice { slice, attempt, rows, took_ms, rss_mb };
                 let started = next.map(|slice| Command::StartSlice { slice });
-                let counted = Command::CountSpecialValues { slice, attempt, counts: special_values };
-                self.ledger.record_all([counted].into_iter().chain(receipt).chain([completed]).chain(started))?;
+                self.ledger.record_all(receipt.into_iter().chain([completed]).chain(started))?;
                 self.fetched.remove(&slice);
                 if last_file.is_some() {
                     self.tell_of_part();

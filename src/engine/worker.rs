@@ -150,9 +150,12 @@ fn read_slice(
         return Err(place(Error::new(ErrorKind::CountMismatch, what)));
     }
     let special_values = special_counts(&decoder);
+    if !special_values.is_empty() {
+        report(receipts, Receipt::Counted { slice, attempt, special_values })?;
+    }
     let writes_empty = matches!(reading.split, crate::run::plan::Split::Whole) && reading.limits.writes_empty_file;
     let last_file = files.finish(counted, writes_empty)?;
-    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, special_values, took: started.elapsed() })
+    Ok(Receipt::Drained { worker, slice, attempt, last_file, rows: counted, took: started.elapsed() })
 }
 
 /// What has to be set on a session before it reads, beyond what it was pinned to.

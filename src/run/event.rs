@@ -74,7 +74,7 @@ impl Event {
             // Each of these is followed, before anything depends on it, by a durable event of the same append:
             // columns by the rest of the schema, slices by the last of their plan, checksums by their part.
             Event::BatchFetched(_) | Event::PartChecksums(_) | Event::WarningNoted(_) => Durability::Buffered,
-            // Stand before the schema, and before the completion of their slice, in the same append.
+            // Stand before the schema in the same append, and before the last part of their slice.
             Event::RelationResolved(_) | Event::SpecialValuesCounted(_) => Durability::Buffered,
             Event::SchemaColumns(columns) if !columns.last => Durability::Buffered,
             Event::SlicesPlanned(slices) if !slices.last => Durability::Buffered,
@@ -427,7 +427,7 @@ pub struct RelationResolved {
 }
 
 /// Values of a slice that its columns have no room for, and that were delivered as something else by policy. Stands before the
-/// slice's [`Event::SliceCompleted`]; a later attempt at the slice counts anew.
+/// [`Event::PartSealed`] that announces the slice's rows; a later attempt at the slice counts anew.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpecialValuesCounted {
     pub slice: SliceNo,
