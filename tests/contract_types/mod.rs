@@ -1,4 +1,5 @@
 //! Every type that a column can have, with values at its edges.
+#![allow(dead_code)]
 
 /// What has to be there before a table of [`TYPES`] can be made.
 pub const MADE_TYPES: &str = r#"

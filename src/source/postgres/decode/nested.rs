@@ -131,13 +131,13 @@ impl Range {
         const BROKEN: Problem = Problem::Malformed("a range of another length than its ends");
         let flags = *range.first().ok_or(Problem::Malformed("a range without flags"))?;
         let mut position = 1;
-        for side in 0..2 {
-            if flags & (EMPTY | INFINITE[side]) != 0 {
-                self.at[side].push(NOWHERE);
+        for (positions, infinite) in self.at.iter_mut().zip(INFINITE) {
+            if flags & (EMPTY | infinite) != 0 {
+                positions.push(NOWHERE);
                 continue;
             }
             let length = range.get(position..).and_then(|rest| rest.first_chunk()).ok_or(BROKEN)?;
-            self.at[side].push(start + position as u32);
+            positions.push(start + position as u32);
             // An end that is there is never NULL.
             position += 4 + usize::try_from(i32::from_be_bytes(*length)).map_err(|_| BROKEN)?;
         }
@@ -400,7 +400,7 @@ mod tests {
             (0x7bff, 65504.0),
             (0x0400, 6.103_515_6e-5),
             (0x0001, 5.960_464_5e-8),
-            (0x83ff, -6.097_555_2e-5),
+            (0x83ff, -1023.0 / 16_777_216.0),
             (0x7c00, f32::INFINITY),
         ];
         for (half, float) in cases {
