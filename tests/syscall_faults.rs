@@ -22,10 +22,15 @@ use support::{files, oracle};
 
 /// Set by tools/syscall-faults: every place instead of a share.
 const ALL: &str = "RIVET_TEST_SYSCALLS_ALL";
-/// What an ordinary run of the tests takes of each kind of fault.
+/// What an ordinary run of the tests takes of each kind of fault: about so many places, or files; and so many places in
+/// files beyond each one's first.
 const SHARE: usize = 6;
+const SHARE_OF_LATER: usize = 2;
 
 const SLICED: &str = "table: t\nmode: chunked\nchunk_count: 3\ntuning: { parallel: 2, batch_size: 100 }";
+
+/// With one worker, so that a kill after the first part always leaves the same parts to do.
+const IN_ORDER: &str = "table: t\nmode: chunked\nchunk_count: 3\ntuning: { parallel: 1, batch_size: 100 }";
 
 /// A fault in strace's words, and the calls in which it is made.
 struct Fault {
@@ -125,12 +130,12 @@ fn most(calls: &[Call], name: &str, wanted: impl Fn(&Call) -> bool) -> usize {
     threads.into_values().max().unwrap_or(0)
 }
 
-/// A share of what could be done, spread over it; everything when that was asked for.
-fn share<T>(places: Vec<T>) -> Vec<T> {
+/// About `count` of what could be done, spread over it; everything when that was asked for.
+fn share<T>(places: Vec<T>, count: usize) -> Vec<T> {
     if std::env::var_os(ALL).is_some() {
         return places;
     }
-    let stride = places.len().div_ceil(SHARE).max(1);
+    let stride = places.len().div_ceil(count).max(1);
     // The first of them is often a special one, and so is the last.
     let last = places.len().saturating_sub(1);
     places.into_iter().enumerate().filter(|(i, _)| i % stride == 0 || *i == last).map(|(_, place)| place).collect()
@@ -232,7 +237,7 @@ fn a_system_call_that_fails_lies_or_never_returns_costs_nothing_but_time() {
     for fault in &ANYWHERE {
         let places = most(&calls, fault.call, |_| true);
         assert!(places >= 3, "a run makes {places} calls of {}", fault.call);
-        attempts.extend(share((1..=places).map(|k| (fault, k)).collect()));
+        attempts.extend(share((1..=places).map(|k| (fault, k)).collect(), SHARE));
     }
     let met = Met::default();
     let wrong = in_parallel(attempts.len(), |i| {
@@ -258,7 +263,7 @@ struct Half {
 
 impl Half {
     fn new(database: &Database) -> Half {
-        let scratch = Scratch::in_memory(database, &[export("orders", SLICED)]);
+        let scratch = Scratch::in_memory(database, &[export("orders", IN_ORDER)]);
         let killed = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.dir_synced@1=kill").run(&RUN);
         assert!(killed.killed(), "{killed}");
         let run = support::converge::journaled_run(&scratch).expect("the run is journaled");
@@ -304,7 +309,9 @@ fn a_file_that_cannot_be_opened_or_written_costs_nothing_but_time() {
             let most = most(&calls, fault.call, |call| path(call).as_ref() == Some(name));
             (1..=most).map(move |k| (fault, name.clone(), k))
         });
-        attempts.extend(share(places.collect()));
+        let (first, later): (Vec<_>, Vec<_>) = places.partition(|(_, _, k)| *k == 1);
+        attempts.extend(share(first, SHARE));
+        attempts.extend(share(later, SHARE_OF_LATER));
     }
     let met = Met::default();
     let wrong = in_parallel(attempts.len(), |i| {
