@@ -117,6 +117,7 @@ fn nothing_is_written_and_no_row_is_read() {
     let before = files::tree(scratch.path());
     let finished = scratch.rivet(&["check", "--types"]).expect_exit(0).expect_in_stdout("✓ shop  query");
     assert_eq!(files::tree(scratch.path()), before, "{finished}");
+    assert!(!scratch.path().join("out").exists() && !scratch.path().join(".rivet").exists(), "{finished}");
     // A row that was read would have been divided by zero.
     drop(scratch.rivet(&["run"]).expect_exit(1));
     // Nor does it need what only a run needs.
