@@ -3,7 +3,8 @@
 //! Compiled to nothing without the feature `failpoints`. With it, `RIVET_FAILPOINTS` holds a list of
 //! `name[@ordinal]=action`, separated by `;`: at the `ordinal`-th passage (1 = first, the default) of the point `name`,
 //! the action happens. Actions: `kill` (SIGKILL to the own process, no destructors, no flush), `error` (the point reports
-//! an injected I/O error), `panic`, `pause:MILLIS`, `clock:SECONDS` (from here on the wall clock is off by that many, which may
+//! an injected I/O error), `panic`, `pause:MILLIS`, `gate:FILE` (waits for as long as the
+//! file is there, and makes FILE.reached to say so), `clock:SECONDS` (from here on the wall clock is off by that many, which may
 //! be negative). `limit:NUMBER` replaces the bound `name`, so that a test need not fill it.
 //!
 //! `RIVET_FAILPOINTS_TRACE=FILE` appends one line for each passage, which is how a kill matrix enumerates its points
@@ -56,6 +57,7 @@ mod armed {
         Error,
         Panic,
         Pause(std::time::Duration),
+        Gate(std::path::PathBuf),
         Limit(u64),
         Clock(i64),
     }
@@ -92,6 +94,7 @@ mod armed {
                     ("pause", millis) => {
                         Action::Pause(std::time::Duration::from_millis(millis.parse().expect("pause:MILLIS")))
                     }
+                    ("gate", file) => Action::Gate(file.into()),
                     ("limit", number) => Action::Limit(number.parse().expect("limit:NUMBER")),
                     ("clock", seconds) => {
                         Action::Clock(seconds.parse::<i64>().expect("clock:SECONDS").saturating_mul(1000))
@@ -150,6 +153,13 @@ mod armed {
             }
             Some(Action::Pause(time)) => {
                 std::thread::sleep(time);
+                Ok(())
+            }
+            Some(Action::Gate(file)) => {
+                std::fs::write(file.with_extension("reached"), "")?;
+                while file.exists() {
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
                 Ok(())
             }
         }

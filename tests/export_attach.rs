@@ -2,62 +2,50 @@
 //! planned after the attaching reads them too. So a slice that has read one does not count, and the rest is read in a new
 //! snapshot, as every part says.
 
+#![cfg(feature = "failpoints")]
+
 mod support;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use support::database::Database;
-use support::rivet::{Rivet, Running, Scratch, export, run_id};
+use support::rivet::{Rivet, Scratch, export, run_id};
 use support::{files, oracle};
 
-/// One session may hold this lock; who reads a row whose gate is shut waits for it.
-const GATE: u32 = 4711;
-
-/// A table whose row 600 of 1,000 cannot be read while the gate is held, and a table that is not yet a part of it.
+/// A table of 1,000 rows, and a table that is not yet a part of it.
 fn gated(name: &str, parent: &str) -> Database {
     let database = Database::create(name);
     database.execute(&format!(
-        "CREATE TYPE gate AS (shut bool);
-         CREATE FUNCTION passed(g gate) RETURNS text LANGUAGE plpgsql AS $$
-             BEGIN
-                 IF g.shut THEN PERFORM pg_advisory_xact_lock_shared({GATE}); END IF;
-                 RETURN g.shut::text;
-             END $$;
-         CREATE CAST (gate AS text) WITH FUNCTION passed(gate);
-         {parent};
-         INSERT INTO t SELECT n, (ARRAY['east', 'west'])[1 + n % 2], row(n = 600)::gate FROM generate_series(1, 1000) n;
+        "{parent};
+         INSERT INTO t SELECT n, (ARRAY['east', 'west'])[1 + n % 2] FROM generate_series(1, 1000) n;
          CREATE TABLE late (LIKE t);
-         INSERT INTO late SELECT n, 'late', row(false)::gate FROM generate_series(1, 1000) n;
+         INSERT INTO late SELECT n, 'late' FROM generate_series(1, 1000) n;
          ANALYZE t;"
     ));
     database
 }
 
-const PARTITIONED: &str = "CREATE TABLE t (id int, region text, g gate, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
+const PARTITIONED: &str = "CREATE TABLE t (id int, region text, PRIMARY KEY (id, region)) PARTITION BY LIST (region);
      CREATE TABLE t_east PARTITION OF t FOR VALUES IN ('east'); CREATE TABLE t_west PARTITION OF t FOR VALUES IN ('west')";
-const PLAIN: &str = "CREATE TABLE t (id int PRIMARY KEY, region text, g gate)";
+const PLAIN: &str = "CREATE TABLE t (id int PRIMARY KEY, region text)";
 
-/// Runs the export `t`, does `change` while the third of its four slices stands before the gate, and opens it.
+/// Runs the export `t`, does `change` while the third of its four slices, whose statement runs, stands before the gate, and
+/// opens it.
 fn run_and_change(database: &Database, scratch: &Scratch, change: &str) -> Value {
-    let mut keeper = database.session();
-    keeper.execute(&format!("SELECT pg_advisory_lock({GATE})"));
-    let running = Rivet::new(scratch).spawn(&["run", "-c", "rivet.yaml", "--json"]);
-    let running = wait_at_the_gate(database, running);
-    database.execute(change);
-    keeper.execute(&format!("SELECT pg_advisory_unlock({GATE})"));
-    running.wait().expect_exit(0).summary()
-}
-
-fn wait_at_the_gate(database: &Database, mut running: Running) -> Running {
-    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let gate = scratch.path().join("gate.shut");
+    std::fs::write(&gate, "").expect("a scratch directory can be written");
+    let rivet = Rivet::new(scratch).env("RIVET_FAILPOINTS", format!("part.created@3=gate:{}", gate.display()));
+    let mut running = rivet.spawn(&["run", "-c", "rivet.yaml", "--json"]);
     let begun = Instant::now();
-    while database.value(waits) == "0" {
+    while !gate.with_extension("reached").exists() {
         assert!(running.is_running(), "{}", running.wait());
         assert!(begun.elapsed() < Duration::from_secs(60), "nobody comes to the gate");
+        std::thread::yield_now();
     }
-    running
+    database.execute(change);
+    std::fs::remove_file(&gate).expect("the gate is there");
+    running.wait().expect_exit(0).summary()
 }
 
 /// Files and lower bounds of the parts that were read in a snapshot.
@@ -76,7 +64,7 @@ fn parts_in(run_dir: &Path, snapshot: u32) -> (Vec<PathBuf>, Vec<i64>) {
 #[test]
 fn a_table_that_is_attached_during_a_run_is_in_no_slice_that_was_read_before_and_in_all_that_are_read_after() {
     let sliced = "mode: chunked\nchunk_count: 4\ntuning: { parallel: 1, retry_backoff_ms: 20 }";
-    let view = format!("{PARTITIONED}; CREATE VIEW v AS SELECT id, region, g FROM t WHERE id > 0");
+    let view = format!("{PARTITIONED}; CREATE VIEW v AS SELECT id, region FROM t WHERE id > 0");
     let partition = "ALTER TABLE t ATTACH PARTITION late FOR VALUES IN ('late')";
     let cases = [
         ("attach_partition", PARTITIONED, format!("table: t\n{sliced}"), partition),
@@ -85,7 +73,7 @@ fn a_table_that_is_attached_during_a_run_is_in_no_slice_that_was_read_before_and
         (
             "attach_below_query",
             PARTITIONED,
-            format!("query: SELECT id, region, g FROM t\nchunk_column: id\n{sliced}"),
+            format!("query: SELECT id, region FROM t\nchunk_column: id\n{sliced}"),
             partition,
         ),
     ];
@@ -99,7 +87,7 @@ fn a_table_that_is_attached_during_a_run_is_in_no_slice_that_was_read_before_and
         let first_after = *after.1.iter().min().unwrap_or_else(|| panic!("{name}: nothing was read anew"));
         assert!(before.1.iter().all(|lower| *lower < first_after), "{name}: {before:?} {after:?}");
         // What each snapshot promises of the keys that were read in it, by the server's own word.
-        let rows = |what: &str| format!("SELECT id, region, g::text FROM t WHERE {what}");
+        let rows = |what: &str| format!("SELECT id, region FROM t WHERE {what}");
         let promised = rows(&format!("id < {first_after} AND region <> 'late'"));
         oracle::compare(&database, &promised, &before.0).unwrap_or_else(|e| panic!("{name}, before: {e}"));
         let promised = rows(&format!("id >= {first_after}"));
@@ -117,7 +105,7 @@ fn with_restart_a_table_that_is_attached_during_a_run_is_in_all_of_it() {
     let scratch = Scratch::with(&database, &[export("t", lines)]);
     let change = "ALTER TABLE t ATTACH PARTITION late FOR VALUES IN ('late')";
     let run_dir = scratch.run_dir(&run_id(&run_and_change(&database, &scratch, change)));
-    oracle::assert_same_rows(&database, "SELECT id, region, g::text FROM t", &run_dir);
+    oracle::assert_same_rows(&database, "SELECT id, region FROM t", &run_dir);
     assert_eq!(files::manifest(&run_dir)["consistency"]["kind"], "snapshot");
 }
 
@@ -129,14 +117,14 @@ fn indexes_that_are_made_and_tables_that_functions_read_are_no_reason_to_read_an
          CREATE FUNCTION looked_up(wanted text) RETURNS text LANGUAGE plpgsql STABLE AS $$
              BEGIN RETURN (SELECT name FROM names WHERE region = wanted); END $$;",
     );
-    database.execute("CREATE VIEW v AS SELECT id, g, looked_up(region) AS name FROM t");
+    database.execute("CREATE VIEW v AS SELECT id, looked_up(region) AS name FROM t");
     let lines = "table: v\nmode: chunked\nchunk_count: 4\nchunk_column: id\ntuning: { parallel: 1 }";
     let scratch = Scratch::with(&database, &[export("t", lines)]);
     let change = "CREATE INDEX ON t (region, id); CREATE TABLE other (LIKE t) PARTITION BY LIST (region);
                   ALTER TABLE other ATTACH PARTITION late FOR VALUES IN ('late')";
     let summary = run_and_change(&database, &scratch, change);
     let run_dir = scratch.run_dir(&run_id(&summary));
-    let rows = "SELECT id, g::text, looked_up(region) AS name FROM t";
+    let rows = "SELECT id, looked_up(region) AS name FROM t";
     oracle::assert_same_rows(&database, rows, &run_dir);
     assert_eq!(
         (files::manifest(&run_dir)["consistency"]["kind"].as_str(), &summary["retries"]),
