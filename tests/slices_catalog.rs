@@ -45,7 +45,7 @@ async fn columns_come_in_order_with_their_types_and_nullability() {
             "n list<decimal(6,3)> true <- numeric(6,3)[]",
             "m list<text> false <- mood[]",
             "v text true <- character varying(20)",
-            "pair text true <- pair",
+            "pair struct<1:a:int32,1:b:text> true <- pair",
             "i text true <- inet",
             "bare text true <- numeric",
             "at timestamp_utc true <- timestamp(3) with time zone",
