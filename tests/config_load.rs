@@ -1,7 +1,7 @@
 //! What a configuration means: defaults, overlays, addresses, paths, definitions.
 
 use rivet::config::*;
-use rivet::run::decide::DriftPolicy;
+use rivet::run::command::DriftPolicy;
 use rivet::run::schema::ColumnType;
 use rivet::{ErrorKind, Result};
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ mod contract;
 use contract::SUMMARY_FIELDS;
 use proptest::prelude::*;
 use rivet::error::ErrorKind;
-use rivet::run::decide::{DriftPolicy, Failure, OpenedSnapshot};
+use rivet::run::command::{DriftPolicy, Failure, OpenedSnapshot};
 use rivet::run::event::*;
 use rivet::run::ids::*;
 use rivet::run::plan::{Bounds, KeyColumn, KeyOrdering, SlicePlan, Split};

@@ -8,7 +8,7 @@ use super::{
     Chunks, Compression, Context, ExportConfig, Format, Mode, Selection, definition, destination, interpolate,
 };
 use crate::error::Result;
-use crate::run::decide::DriftPolicy;
+use crate::run::command::DriftPolicy;
 use crate::run::ids::Fingerprint;
 use crate::run::schema::ColumnType;
 use std::collections::BTreeMap;

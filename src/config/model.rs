@@ -1,7 +1,7 @@
 //! The validated configuration: every default applied, every overlay resolved, every path absolute.
 
 use super::Secret;
-use crate::run::decide::DriftPolicy;
+use crate::run::command::DriftPolicy;
 use crate::run::ids::Fingerprint;
 use crate::run::schema::ColumnType;
 use std::collections::BTreeMap;

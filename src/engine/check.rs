@@ -2,7 +2,7 @@
 //! looked at, no row is read, and nothing is written.
 
 use super::clock;
-use super::export::in_time;
+use super::context::in_time;
 use crate::config::{Config, ExportConfig, resolve_destination};
 use crate::destination::local;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,149 +1,27 @@
 //! One export: the loop that asks what is left to do, and does it.
 
 use super::clock::Clock;
+use super::context::ExportContext;
 use super::ledger::Ledger;
-use super::memory;
-use super::notice::{Notice, tell};
+use super::notice::Notice;
+use super::planning::{SnapshotHolder, choose_split, no_session, open_snapshot, release, resolve_schema};
 use super::reading::{Limits, Reading, read_slices};
 use super::stop::Stop;
-use super::{deliver, last_success, settle};
+use super::{deliver, memory, settle};
+use crate::config::Tuning;
 use crate::config::model::SpecialValues;
-use crate::config::{Config, ExportConfig, Tuning};
 use crate::destination::local::LocalPrefix;
 use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Exit, Result, Retry};
-use crate::journal::{Holder, Journal};
-use crate::manifest::room;
-use crate::run::decide::{OpenedSnapshot, retry_pause_ms};
+use crate::journal::Holder;
 use crate::run::event::{Outcome, RunFinished};
 use crate::run::journal::SpecialTotal;
-use crate::run::plan::{SlicePlan, Split};
 use crate::run::state::SliceStatus;
 use crate::run::{Command, Step, next};
-use crate::source::postgres::catalog::{self, Described};
 use crate::source::postgres::decode::SpecialPolicy;
-use crate::source::postgres::hold::Hold;
-use crate::source::postgres::identity::{self, Identified};
-use crate::source::postgres::session::{Session, SessionSettings};
-use crate::source::postgres::{probe, snapshot, split};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 use std::time::Duration;
-
-/// Bytes of the relation that a slice should hold: a failure costs the time of one slice, and so does a resume.
-const SLICE_BYTES: u64 = 192 << 20;
-
-/// Planning without a statement timeout ends after this.
-const LONGEST_PLANNING: Duration = Duration::from_secs(3600);
-
-/// What one export's work needs of its surroundings.
-pub struct ExportContext<'a> {
-    pub runtime: &'a tokio::runtime::Handle,
-    pub config: &'a Config,
-    pub export: &'a ExportConfig,
-    pub stop: &'a Stop,
-    /// Whether this invocation was asked to validate, whatever the run was planned with.
-    pub validate: bool,
-    /// What --force bypassed to come here.
-    pub forced: Option<String>,
-    /// Runs since before the journal was opened.
-    pub clock: Clock,
-    notices: Sender<Notice>,
-    /// How many exports share the memory budget.
-    exports_at_once: usize,
-}
-
-impl<'a> ExportContext<'a> {
-    pub fn new(
-        runtime: &'a tokio::runtime::Handle,
-        config: &'a Config,
-        export: &'a ExportConfig,
-        notices: Sender<Notice>,
-        stop: &'a Stop,
-        exports_at_once: usize,
-    ) -> Self {
-        ExportContext {
-            runtime,
-            config,
-            export,
-            stop,
-            validate: false,
-            forced: None,
-            clock: Clock::start(),
-            notices,
-            exports_at_once: exports_at_once.max(1),
-        }
-    }
-
-    pub fn notify(&self, notice: Notice) {
-        tell(&self.notices, notice);
-    }
-
-    /// Says what opening the journal found, where no work on its run will note it.
-    pub fn tell_of_recovery(&self, journal: &Journal) {
-        if let Some(message) = journal.recovery().note() {
-            let (export, code) = (self.export.name.clone(), "journal_recovered".to_owned());
-            self.notify(Notice::Warning { export, code, message });
-        }
-    }
-
-    /// A warning for the journal and for the eyes.
-    pub fn warn(&self, ledger: &mut Ledger, code: &str, message: String) -> Result<()> {
-        ledger.record(Command::Warn { code: code.to_owned(), message: message.clone() })?;
-        self.notify(Notice::Warning { export: self.export.name.clone(), code: code.to_owned(), message });
-        Ok(())
-    }
-
-    fn settings(&self) -> SessionSettings {
-        let tuning = &self.export.tuning;
-        SessionSettings {
-            statement_timeout: tuning.statement_timeout,
-            lock_timeout: tuning.lock_timeout,
-            stall_timeout: tuning.stall_timeout,
-        }
-    }
-
-    /// Waits for the server's answer, for as long as it may be silent, or for a request to stop.
-    fn ask_server<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
-        self.ask(in_time(self.export.tuning.stall_timeout, question))
-    }
-
-    /// How long to wait before the next try, after `failures` earlier ones.
-    pub fn retry_pause(&self, failures: u32) -> Duration {
-        let backoff_ms = self.export.tuning.retry_backoff.as_millis() as u64;
-        Duration::from_millis(retry_pause_ms(backoff_ms, failures, fastrand::f64()))
-    }
-
-    /// Waits before another try, or for a request to stop.
-    fn pause(&self, pause: Duration) -> Result<()> {
-        self.ask(async {
-            tokio::time::sleep(pause).await;
-            Ok(())
-        })
-    }
-
-    /// Waits for an end, or for a request to stop.
-    fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
-        self.runtime.block_on(async {
-            tokio::select! {
-                answer = question => answer,
-                () = self.stop.requested() => Err(super::stop::interrupted()),
-            }
-        })
-    }
-}
-
-/// The session that holds the run's snapshot, and what was learnt over it.
-struct SnapshotHolder {
-    session: Arc<Session>,
-    temp_bytes: Option<i64>,
-    described: Option<Described>,
-    /// Under which it was described.
-    search_path: String,
-    /// What its transaction has locked.
-    hold: Hold,
-}
 
 /// Works on the run until it is closed, and records how the work ended.
 ///
@@ -373,166 +251,6 @@ fn ready<'d>(destination: &'d mut Option<LocalPrefix>, ledger: &Ledger) -> Resul
     }
 }
 
-/// Connects and opens the snapshot that all slices of this invocation are read in. A server that is starting, full, or
-/// drops the connection is tried again as often as the tuning says.
-fn open_snapshot(context: &ExportContext<'_>, ledger: &mut Ledger) -> Result<SnapshotHolder> {
-    let tuning = &context.export.tuning;
-    let was_connected = ledger.state().snapshot.is_some();
-    let mut tries = 0;
-    let (session, opened, temp_bytes) = loop {
-        let settings = context.settings();
-        let opening = async {
-            let session = Session::connect(&context.config.source, &settings).await?;
-            let temp_bytes = snapshot::temp_bytes(session.client()).await;
-            let opened = snapshot::open(session.client()).await?;
-            Ok((session, opened, temp_bytes))
-        };
-        match context.ask_server(opening) {
-            Ok(opened) => break opened,
-            // Nobody listens: at first more often a wrong address than a passing fault, so the answer comes at once.
-            Err(error) if error.kind() == ErrorKind::SourceUnreachable && !was_connected => return Err(error),
-            Err(error) if error.retry() == Retry::Never || tries >= tuning.max_retries => return Err(error),
-            Err(error) => {
-                let pause = context.retry_pause(tries);
-                context.warn(
-                    ledger,
-                    "connect_retried",
-                    format!("{}; trying again in {} ms", error.what(), pause.as_millis()),
-                )?;
-                tries += 1;
-                context.pause(pause)?;
-            }
-        }
-    };
-    let snapshot::OpenSnapshot { id, lsn, visible, server, standby } = opened;
-    let opened = Command::OpenSnapshot(OpenedSnapshot { id, lsn, visible, server, standby });
-    record_aloud(context, ledger, [opened])?;
-    let (described, search_path, hold) = (None, String::new(), Hold::default());
-    Ok(SnapshotHolder { session: Arc::new(session), temp_bytes, described, search_path, hold })
-}
-
-/// Records, and tells of the warnings that came of it.
-fn record_aloud(
-    context: &ExportContext<'_>,
-    ledger: &mut Ledger,
-    commands: impl IntoIterator<Item = Command>,
-) -> Result<()> {
-    let warnings_before = ledger.summary().journal.degraded().warnings.len();
-    let recorded = ledger.record_all(commands);
-    for (code, message) in ledger.summary().journal.degraded().warnings.iter().skip(warnings_before) {
-        let (export, code, message) = (context.export.name.clone(), code.clone(), message.clone());
-        context.notify(Notice::Warning { export, code, message });
-    }
-    recorded
-}
-
-fn resolve_schema(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
-    let holder = holder.ok_or_else(no_session)?;
-    let export = context.export;
-    let mut described = context.ask_server(catalog::describe(
-        holder.session.client(),
-        &export.selection,
-        &export.columns,
-        export.types,
-    ))?;
-    let Identified { relations, search_path } =
-        context.ask_server(identity::identify(holder.session.client(), &described))?;
-    let warnings = probe_numbers(context, ledger, holder, &mut described)?;
-    let schema = described.schema();
-    let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
-    let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
-    let policy = export.on_schema_drift;
-    // In this order: of another table it is of no interest that its columns are others.
-    let resolved = [Command::ResolveRelations(relations), Command::ResolveSchema { schema, policy, previous }];
-    record_aloud(context, ledger, resolved)?;
-    if described.relation.as_ref().is_some_and(|relation| relation.row_security) {
-        let message = "row security is in force: only the rows that this role may see are exported".to_owned();
-        context.warn(ledger, "row_security", message)?;
-    }
-    for message in warnings {
-        context.warn(ledger, "numeric_too_wide", message)?;
-    }
-    if ledger.state().is_planned {
-        carry_on(context, ledger, holder, &described)?;
-    }
-    holder.described = Some(described);
-    holder.search_path = search_path;
-    Ok(())
-}
-
-/// `types.numeric: probe`: measures the columns that ask for it, and says which came out as text.
-fn probe_numbers(
-    context: &ExportContext<'_>,
-    ledger: &Ledger,
-    holder: &SnapshotHolder,
-    described: &mut Described,
-) -> Result<Vec<String>> {
-    let export = context.export;
-    let columns = probe::columns(described, &export.columns, export.types);
-    if columns.is_empty() {
-        return Ok(vec![]);
-    }
-    // Every row is read: that is the statement's time, not a silence.
-    let measuring = probe::measure(holder.session.client(), described, &columns);
-    let widths = context.ask(in_time(longest_planning(&export.tuning), measuring))?;
-    probe::decide(described, &columns, &widths, ledger.state().schema.as_ref())
-}
-
-/// How long a question may take that reads the relation.
-fn longest_planning(tuning: &Tuning) -> Duration {
-    let limit = if tuning.statement_timeout.is_zero() { LONGEST_PLANNING } else { tuning.statement_timeout };
-    limit.max(tuning.stall_timeout)
-}
-
-/// A plan that was made in an earlier snapshot: it still has to mean the same, and what planning it would have locked is
-/// locked now. In another order of its key it means something else, and is given up with what was read by it.
-fn carry_on(
-    context: &ExportContext<'_>,
-    ledger: &mut Ledger,
-    holder: &mut SnapshotHolder,
-    described: &Described,
-) -> Result<()> {
-    let Some(split) = ledger.state().split.clone() else { return Ok(()) };
-    let client = holder.session.client();
-    if let (Split::Key { columns, .. }, false) = (&split, ledger.state().ordering.is_empty()) {
-        let version = holder.session.server_version();
-        let now = context.ask_server(split::ordering(client, described, columns, version))?;
-        record_aloud(context, ledger, [Command::ConfirmOrdering(now)])?;
-        if !ledger.state().is_planned {
-            return Ok(());
-        }
-    }
-    let slices: Vec<SlicePlan> = ledger.state().slices.iter().map(|slice| slice.plan.clone()).collect();
-    holder.hold = context.ask_server(split::carry_on(client, described, &split, &slices))?;
-    Ok(())
-}
-
-fn choose_split(context: &ExportContext<'_>, ledger: &mut Ledger, holder: Option<&mut SnapshotHolder>) -> Result<()> {
-    let holder = holder.ok_or_else(no_session)?;
-    let described = holder.described.as_ref().ok_or_else(no_session)?;
-    let chunks = &context.export.chunks;
-    let request = split::SplitRequest {
-        parallel: context.export.tuning.parallel,
-        slices: chunks.count,
-        rows_per_slice: chunks.size,
-        column: chunks.column.clone(),
-        target_bytes: SLICE_BYTES,
-        most_rows: most_rows(&context.export.tuning),
-        most_slices: room::most_slices(&described.schema())?,
-    };
-    // A split of a query by a column may have to read it once: that is the statement's time, not a silence.
-    let planning = split::plan(holder.session.client(), described, &request);
-    let planned = context.ask(in_time(longest_planning(&context.export.tuning), planning))?;
-    holder.hold = planned.hold;
-    ledger.record(Command::ChooseSplit {
-        split: planned.split,
-        ordering: planned.ordering,
-        slices: planned.slices,
-        estimated_rows: planned.estimated_rows,
-        reason: planned.reason,
-    })
-}
-
 /// Reads what is pending.
 fn read(
     context: &ExportContext<'_>,
@@ -625,15 +343,6 @@ fn statement_timeout(tuning: &Tuning, rows: u64) -> Duration {
     tuning.statement_timeout.saturating_add(Duration::try_from_secs_f64(2.0 * pauses).unwrap_or(Duration::MAX))
 }
 
-/// Rows that a throttled slice may have, so that its pauses take no more than half of the time that a statement may take.
-fn most_rows(tuning: &Tuning) -> Option<u64> {
-    if tuning.throttle.is_zero() || tuning.statement_timeout.is_zero() {
-        return None;
-    }
-    let rows = tuning.statement_timeout.as_secs_f64() / 2.0 / tuning.throttle.as_secs_f64() * tuning.batch_size as f64;
-    Some((rows as u64).max(1))
-}
-
 /// Rows per batch: as configured, or unbounded where bytes decide.
 fn batch_rows(tuning: &Tuning) -> usize {
     if tuning.batch_size_memory_mb.is_none() { tuning.batch_size } else { usize::MAX }
@@ -650,38 +359,4 @@ fn announce_plan(context: &ExportContext<'_>, ledger: &Ledger) {
         rows_done: ledger.summary().total_rows as u64,
         reason: planned.reason.clone(),
     });
-}
-
-/// Ends the snapshot and measures what the run cost the server. `None` where that cannot be known.
-fn release(context: &ExportContext<'_>, holder: SnapshotHolder) -> Option<i64> {
-    let before = holder.temp_bytes?;
-    // Also after a stop was requested: the question is short, and the run wants its answer.
-    let after = context.runtime.block_on(async {
-        let limit = Duration::from_secs(2);
-        tokio::time::timeout(limit, async {
-            // A COPY that was given up is still being cancelled; the cancellation must not hit what follows.
-            holder.session.quiet().await;
-            snapshot::close(holder.session.client()).await.ok()?;
-            snapshot::temp_bytes(holder.session.client()).await
-        })
-        .await
-        .ok()?
-    })?;
-    Some(after - before)
-}
-
-/// Gives a question up whose answer takes longer than the server may be silent: a connection that is dead without saying
-/// so never answers.
-pub async fn in_time<T>(limit: Duration, question: impl Future<Output = Result<T>>) -> Result<T> {
-    match tokio::time::timeout(limit, question).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let what = format!("the server has not answered for {} s", limit.as_secs_f64());
-            Err(Error::new(ErrorKind::SourceStalled, what))
-        }
-    }
-}
-
-fn no_session() -> Error {
-    Error::new(ErrorKind::Internal, "a step needs the source before a session was opened")
 }

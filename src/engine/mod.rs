@@ -5,17 +5,19 @@
 
 pub mod check;
 pub mod clock;
+mod context;
 mod deliver;
 mod export;
 mod ledger;
 mod memory;
 pub mod notice;
+mod planning;
 mod reading;
 mod settle;
 pub mod stop;
 mod worker;
 
-pub use export::ExportContext;
+pub use context::ExportContext;
 pub use ledger::Ledger;
 pub use memory::peak_rss_mb;
 pub use stop::Stop;
@@ -23,7 +25,7 @@ pub use stop::Stop;
 use crate::config::{Config, ExportConfig, resolve_destination, still_resolves_to};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Holder, Journal};
-use crate::run::decide::DriftPolicy;
+use crate::run::command::DriftPolicy;
 use crate::run::event::{Event, Outcome, RunPlanned};
 use crate::run::ids::{Fingerprint, RunOrdinal};
 use crate::run::state::Life;

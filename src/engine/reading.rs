@@ -11,7 +11,7 @@ use crate::encode::parquet::ParquetOptions;
 use crate::error::{Error, ErrorKind, Result, Retry};
 use crate::manifest::room::Room;
 use crate::run::Command;
-use crate::run::decide::Failure;
+use crate::run::command::Failure;
 use crate::run::event::{PartFacts, SpecialCount};
 use crate::run::ids::{Attempt, FileNo, SliceNo, SnapshotNo};
 use crate::run::plan::{SlicePlan, Split};

@@ -86,7 +86,7 @@ fn take_seat(reading: &Reading<'_>) -> Result<Arc<Session>> {
             snapshot::join(session.client(), &reading.snapshot_id).await?;
             snapshot::look_in(session.client(), reading.search_path).await
         };
-        super::export::in_time(reading.settings.stall_timeout, joined).await?;
+        super::context::in_time(reading.settings.stall_timeout, joined).await?;
         Ok(Arc::new(session))
     })
 }
@@ -117,7 +117,7 @@ fn read_slice(
     let settings = slice_settings(reading);
     if !settings.is_empty() {
         let pinned = async { session.client().batch_execute(&settings).await.map_err(fault::from_driver) };
-        let pinned = super::export::in_time(reading.settings.stall_timeout, pinned);
+        let pinned = super::context::in_time(reading.settings.stall_timeout, pinned);
         unless_stopped(reading, pinned).map_err(place)?;
     }
     let mut stream = session.copy_out_within(&statement, reading.limits.statement_timeout);
@@ -182,7 +182,7 @@ fn special_counts(decoder: &Decoder) -> Vec<SpecialCount> {
 fn refuse_arrivals(reading: &Reading<'_>, others: &str) -> Result<()> {
     unless_stopped(reading, async {
         let outside = Session::connect(reading.source, &reading.settings).await?;
-        super::export::in_time(reading.settings.stall_timeout, reading.hold.refuse_arrivals(&outside, others)).await
+        super::context::in_time(reading.settings.stall_timeout, reading.hold.refuse_arrivals(&outside, others)).await
     })
 }
 

@@ -1,13 +1,13 @@
-//! What follows: from a wish to facts ([`decide`]), and from where a run stands to what is left to do ([`next`]).
-//!
-//! `decide` may refuse; it never performs anything. Its events are appended in order, and only then applied.
+//! From a wish to facts. `decide` may refuse; it never performs anything. Its events are appended in order, and only then
+//! applied.
 
+use super::command::{Command, DriftPolicy, Failure, OpenedSnapshot};
 use super::event::*;
-use super::ids::{Attempt, FileNo, Fingerprint, SliceNo, SnapshotNo};
+use super::ids::{Attempt, FileNo, SliceNo, SnapshotNo};
 use super::plan::{Bounds, KeyOrdering, SlicePlan, Split};
 use super::relation::{Relations, difference as difference_of_relations};
 use super::schema::Schema;
-use super::state::{Life, RunState, SliceStatus, Stage};
+use super::state::{RunState, SliceStatus};
 use crate::error::{Error, ErrorKind, Retry};
 
 /// Columns per [`SchemaColumns`] and checksums per [`PartChecksums`] are bounded so that an event fits in 4 KiB; names
@@ -25,137 +25,6 @@ const PLANNED_BYTES: usize = 3_900;
 
 /// The longest pause before a retry.
 const LONGEST_RETRY_PAUSE_MS: u64 = 60_000;
-
-/// A wish, or a receipt of something performed.
-#[derive(Debug, Clone)]
-pub enum Command {
-    Plan(Box<RunPlanned>),
-    Begin {
-        pid: u32,
-        host: String,
-        version: String,
-    },
-    ResolveRelations(Relations),
-    ResolveSchema {
-        schema: Schema,
-        policy: DriftPolicy,
-        /// Columns of the run that this one is compared with, to say what changed. `None` where they are not known.
-        previous: Option<Schema>,
-    },
-    OpenSnapshot(OpenedSnapshot),
-    ChooseSplit {
-        split: Split,
-        /// Of the split's key columns, those with a collation.
-        ordering: Vec<KeyOrdering>,
-        slices: Vec<SlicePlan>,
-        estimated_rows: u64,
-        reason: String,
-    },
-    /// By what the planned split's key is ordered now, in the snapshot in which the rest is to be read.
-    ConfirmOrdering(Vec<KeyOrdering>),
-    StartSlice {
-        slice: SliceNo,
-    },
-    NoteBatch {
-        slice: SliceNo,
-        attempt: Attempt,
-        rows: u64,
-        bytes: u64,
-    },
-    SealPart {
-        facts: PartFacts,
-        checksums: Vec<u64>,
-    },
-    CommitPart {
-        slice: SliceNo,
-        file: FileNo,
-        attempt: Attempt,
-        adopted: bool,
-    },
-    /// Index of the column, kind and count.
-    CountSpecialValues {
-        slice: SliceNo,
-        attempt: Attempt,
-        counts: Vec<SpecialCount>,
-    },
-    CompleteSlice {
-        slice: SliceNo,
-        attempt: Attempt,
-        rows: u64,
-        took_ms: u64,
-        rss_mb: u32,
-    },
-    FailSlice(Failure),
-    /// A slice whose worker died with an earlier process, and whose files do not prove it complete.
-    ReleaseOrphan {
-        slice: SliceNo,
-        why: String,
-    },
-    Quarantine {
-        path: String,
-        moved_to: String,
-        reason: String,
-    },
-    /// A committed file is gone.
-    LosePart {
-        path: String,
-        reason: String,
-    },
-    RecordManifest {
-        fingerprint: Fingerprint,
-        bytes: u64,
-    },
-    RecordPublished,
-    RecordValidation {
-        passed: bool,
-        depth: String,
-        parts_checked: u32,
-        findings: Vec<String>,
-    },
-    Warn {
-        code: String,
-        message: String,
-    },
-    Finish(RunFinished),
-    Abandon {
-        reason: String,
-    },
-}
-
-/// What is done when the columns differ from those of the previous run. That of the configuration which is in force, also
-/// for a run that was planned under another: nothing is published before it was asked.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum DriftPolicy {
-    /// Go on, and say so.
-    #[default]
-    Warn,
-    /// Go on. The summary has it on record.
-    Continue,
-    Fail,
-}
-
-/// [`SnapshotOpened`] before it has its number.
-#[derive(Debug, Clone)]
-pub struct OpenedSnapshot {
-    pub id: String,
-    pub lsn: String,
-    pub visible: String,
-    pub server: String,
-    pub standby: bool,
-}
-
-/// A failed attempt, and what the caller's tuning says about trying again.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    pub slice: SliceNo,
-    pub attempt: Attempt,
-    pub kind: ErrorKind,
-    pub message: String,
-    pub max_retries: u32,
-    pub backoff_ms: u64,
-    /// Uniform in 0..1, for full jitter.
-    pub dice: f64,
-}
 
 /// Turns a command into the events that record it.
 ///
@@ -223,69 +92,6 @@ pub fn decide(state: &RunState, command: Command) -> Result<Vec<Event>, Error> {
             vec![Event::RunAbandoned(RunAbandoned { reason: clipped(reason, NOTE_BYTES) })]
         }
     })
-}
-
-/// What is left to do. The engine performs it, journals the receipts, and asks again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// No invocation is at work: start one, or leave the run alone.
-    Begin,
-    /// Look at the files of slices whose worker died: adopt them or release the slice.
-    Settle(Vec<SliceNo>),
-    OpenSnapshot,
-    ResolveSchema,
-    ChooseSplit,
-    /// Slices that wait for a worker, and how many are with one.
-    Read {
-        pending: Vec<SliceNo>,
-        running: usize,
-    },
-    /// Nothing to deliver, and the configuration wants no files then.
-    Skip,
-    WriteManifest,
-    Publish,
-    Validate,
-    /// Everything is done; record the outcome.
-    Finish,
-    /// The run is closed.
-    Done,
-}
-
-/// The first thing that is left to do, in the order that makes every later one safe: parts, manifest, `_SUCCESS`.
-pub fn next(state: &RunState) -> Step {
-    match state.life {
-        Life::None | Life::Planned | Life::Ended(_) => return Step::Begin,
-        Life::Closed(_) | Life::Abandoned => return Step::Done,
-        Life::Live => {}
-    }
-    let orphaned: Vec<SliceNo> = state.slices_in(|status| matches!(status, SliceStatus::Orphaned(_))).collect();
-    if !orphaned.is_empty() {
-        return Step::Settle(orphaned);
-    }
-    if !state.is_read() {
-        return next_to_read(state);
-    }
-    match state.stage {
-        Stage::Reading if state.planned.skip_empty && state.rows() == 0 => Step::Skip,
-        Stage::Reading => Step::WriteManifest,
-        Stage::Manifested => Step::Publish,
-        Stage::Published if state.planned.validate && state.validated.is_none() => Step::Validate,
-        Stage::Published => Step::Finish,
-    }
-}
-
-fn next_to_read(state: &RunState) -> Step {
-    if state.snapshot.is_none() {
-        return Step::OpenSnapshot;
-    }
-    if !state.schema_is_fresh {
-        return Step::ResolveSchema;
-    }
-    if !state.is_planned {
-        return Step::ChooseSplit;
-    }
-    let running = state.slices_in(|status| matches!(status, SliceStatus::Running(_))).count();
-    Step::Read { pending: state.slices_in(|status| status == SliceStatus::Pending).collect(), running }
 }
 
 /// What was resolved for a run is kept whole: none of it can be clipped.

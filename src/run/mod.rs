@@ -6,6 +6,7 @@
 //!
 //! Nothing in here does I/O, sees a clock, awaits, or knows a driver. A test holds that line.
 
+pub mod command;
 pub mod decide;
 pub mod event;
 pub mod ids;
@@ -15,8 +16,11 @@ pub mod plan;
 pub mod relation;
 pub mod schema;
 pub mod state;
+pub mod step;
 pub mod summary;
 
-pub use decide::{Command, Step, decide, next};
+pub use command::Command;
+pub use decide::decide;
 pub use state::RunState;
+pub use step::{Step, next};
 pub use summary::RunSummary;

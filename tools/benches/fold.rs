@@ -1,6 +1,6 @@
 //! What it costs to fold a journal: `cargo bench --profile perf --bench fold`, a million events unless told otherwise.
 
-use rivet::run::decide::{DriftPolicy, OpenedSnapshot};
+use rivet::run::command::{DriftPolicy, OpenedSnapshot};
 use rivet::run::event::{Event, Recorded, RunPlanned};
 use rivet::run::ids::{ChainHash, EventSeq, RunOrdinal, SliceNo};
 use rivet::run::plan::{Bounds, SlicePlan, Split};
