@@ -302,7 +302,7 @@ fn the_top_level_holds_what_belongs_there_and_nothing_else() {
 fn the_demonstration_installs_before_it_builds_and_leaves_no_password_in_a_file_or_an_argument() {
     let text = read(Path::new("tools/demo"));
     let at = |what: &str| text.find(what).unwrap_or_else(|| panic!("tools/demo has no {what:?}"));
-    assert!(at("} tools/setup\n") < at("\ncargo build "), "the compiler is installed by tools/setup");
+    assert!(at("} tools/setup plain\n") < at("\ncargo build "), "the compiler is installed by tools/setup");
     let configuration = &text[at("<<YAML\n")..at("\nYAML\n")];
     assert!(configuration.contains("url_env: ") && !configuration.contains('$'), "{configuration}");
     for line in text.lines().filter(|line| line.contains("psql -")) {

@@ -106,7 +106,7 @@ fn shared_cluster() -> Server {
     if let Some(server) = running(&text, owner) {
         return server;
     }
-    let (dir, port, child) = start(&["pid", &owner.to_string()], Stdio::null());
+    let (dir, port, child) = start(bin_dir(), &["pid", &owner.to_string()], Stdio::null());
     // Nobody reaps it here: it outlives this process, and init takes it over.
     drop(child);
     lock.set_len(0).and_then(|()| lock.seek(SeekFrom::Start(0))).expect("the lock file can be rewritten");
@@ -124,7 +124,7 @@ fn running(text: &str, owner: u32) -> Option<Server> {
 }
 
 /// Starts `cluster.sh` and waits until its server answers.
-fn start(until: &[&str], stdin: Stdio) -> (PathBuf, u16, Child) {
+fn start(programs: &Path, until: &[&str], stdin: Stdio) -> (PathBuf, u16, Child) {
     // Under the system's own temporary directory: the path of a Unix socket is limited to about a hundred bytes.
     let dir = tempfile::Builder::new().prefix("rivet-test-pg-").tempdir().expect("a temporary directory can be made");
     let dir = dir.keep();
@@ -132,7 +132,7 @@ fn start(until: &[&str], stdin: Stdio) -> (PathBuf, u16, Child) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cluster.sh");
     let mut child = Command::new("sh")
         .arg(script)
-        .arg(bin_dir())
+        .arg(programs)
         .arg(&dir)
         .arg(port.to_string())
         .args(until)
@@ -167,6 +167,7 @@ pub fn free_port() -> u16 {
 /// A cluster of a test's own. Stopped and removed when it is dropped, and also when the test process is killed.
 pub struct OwnCluster {
     pub server: Server,
+    programs: PathBuf,
     dir: PathBuf,
     watchdog: Child,
     /// Closing it, which the system does for a killed process too, is what ends the watchdog's wait.
@@ -175,9 +176,14 @@ pub struct OwnCluster {
 
 impl OwnCluster {
     pub fn start() -> OwnCluster {
-        let (dir, port, mut watchdog) = start(&["stdin"], Stdio::piped());
+        OwnCluster::start_with(bin_dir())
+    }
+
+    /// Of the server whose programs are in a directory.
+    pub fn start_with(programs: &Path) -> OwnCluster {
+        let (dir, port, mut watchdog) = start(programs, &["stdin"], Stdio::piped());
         let lifeline = watchdog.stdin.take();
-        OwnCluster { server: Server::private(&dir, port), dir, watchdog, lifeline }
+        OwnCluster { server: Server::private(&dir, port), programs: programs.to_owned(), dir, watchdog, lifeline }
     }
 
     /// `pg_ctl stop -m MODE`, where mode is `smart`, `fast` or `immediate`.
@@ -202,7 +208,7 @@ impl OwnCluster {
     }
 
     fn pg_ctl(&self, arguments: &[&str]) {
-        let mut command = unprivileged(&bin_dir().join("pg_ctl"));
+        let mut command = unprivileged(&self.programs.join("pg_ctl"));
         command.arg("-D").arg(self.dir.join("data")).args(arguments);
         let status = command
             .current_dir(&self.dir)
