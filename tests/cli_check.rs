@@ -194,6 +194,29 @@ fn a_decimal_that_only_the_values_tell_is_announced_as_such() {
 }
 
 #[test]
+fn what_becomes_of_arrays_is_told_before_one_of_other_dimensions_ends_a_run() {
+    let database = Database::create("check_arrays");
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, v int[], w int[][])");
+    let told = |types: &str| {
+        let scratch = Scratch::with(&database, &[export("lists", &format!("table: t\n{types}"))]);
+        let columns = columns(&scratch.rivet(&["check", "--json"]).expect_exit(0));
+        ["v", "w"].map(|name| {
+            let found = column(&columns, name);
+            (found["target"].as_str().unwrap_or("").to_owned(), found["note"].as_str().unwrap_or("").to_owned())
+        })
+    };
+    let [(v, why_v), (w, why_w)] = told("");
+    assert!(v == "list<int32>" && why_v.contains("a value of several dimensions ends the run"), "{v}: {why_v}");
+    assert!(w == "list<list<int32>>" && why_w.contains("declared with 2 dimensions"), "{w}: {why_w}");
+    for (target, note) in told("types: { arrays: probe }") {
+        assert!(target == "by probe" && note.contains("as many dimensions as all values"), "{target}: {note}");
+    }
+    for (target, note) in told("types: { arrays: text }") {
+        assert!(target == "text" && note.contains("text by `types.arrays`"), "{target}: {note}");
+    }
+}
+
+#[test]
 fn the_policy_is_the_one_in_force() {
     let (_database, scratch) = shop("check_policy", "table: shop");
     let told = |scratch: &Scratch, types: &str| {

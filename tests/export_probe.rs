@@ -135,3 +135,73 @@ fn a_resume_that_finds_wider_values_is_refused_and_says_what_to_do() {
         );
     }
 }
+
+const ARRAYS: &str = "
+CREATE DOMAIN grid AS int[];
+CREATE TABLE t (id int PRIMARY KEY, flat int[], square int[], deep text[][], mixed int[], bare int[], wide inet[], g grid,
+                numbers numeric[], own int[]);
+INSERT INTO t VALUES
+  (1, '{1,NULL}', '{{1,2},{3,4}}', '{{{a}},{{\"b,c\"}}}', '{1}', '{}', '{{::1},{10.0.0.1/8}}', '{{1},{2}}', '{{1.5},{2}}', '{{1}}'),
+  (2, '{}', '{}', NULL, '{{1}}', NULL, NULL, '{}', NULL, '{1}'),
+  (3, NULL, '[0:0][5:6]={{7,NULL}}', '{}', '{}', '{}', '{{NULL}}', NULL, '{}', NULL);";
+
+#[test]
+fn arrays_become_lists_of_as_many_dimensions_as_all_values_have_or_text_where_they_differ() {
+    let database = Database::create("probe_arrays");
+    database.execute(ARRAYS);
+    let scratch = scratch(&database, "types: { arrays: probe, numeric: probe }\ncolumns: { own: text }");
+    let finished = scratch.rivet(&["run", "--json"]).expect_exit(0);
+    let summary = finished.summary();
+    let expected = [
+        "int32",
+        "list<int32>",
+        "list<list<int32>>",
+        "list<list<list<text>>>",
+        "text",
+        "list<int32>",
+        "list<list<text>>",
+        "list<list<int32>>",
+        "list<list<text>>",
+        "text",
+    ];
+    assert_eq!(types(&scratch, &summary), expected);
+    let warnings = finished.json()["warnings"].to_string();
+    assert!(warnings.contains("arrays_differ") && warnings.contains("\\\"mixed\\\""), "{warnings}");
+    assert!(warnings.contains("from 1 to 2 dimensions") && warnings.contains("do not begin at 1"), "{warnings}");
+    let delivered =
+        "SELECT id, flat, CASE id WHEN 3 THEN '{{7,NULL}}' ELSE square END AS square, deep, mixed::text, bare, wide, g,
+                     numbers, own::text FROM t";
+    oracle::assert_same_rows(&database, delivered, &scratch.run_dir(&run_id(&summary)));
+    let next = scratch.run_ok(&[]);
+    assert_eq!(next["schema_changed"], false, "the same values, the same types");
+
+    let scratch = self::scratch(&database, "types: { arrays: text }");
+    let summary = scratch.run_ok(&[]);
+    assert_eq!(types(&scratch, &summary)[1..], ["text"; 9]);
+    let texts =
+        "SELECT id, flat::text, square::text, deep::text, mixed::text, bare::text, wide::text, g::text, numbers::text,
+                 own::text FROM t";
+    oracle::assert_same_rows(&database, texts, &scratch.run_dir(&run_id(&summary)));
+}
+
+#[test]
+fn a_resume_keeps_the_dimensions_that_the_run_began_with_and_refuses_arrays_of_others() {
+    for (change, refused) in [("'{}'", false), ("'{{1,2}}'", true)] {
+        let database = Database::create("probe_arrays_resume");
+        database.execute(
+            "CREATE TABLE t (id int PRIMARY KEY, v int[]); INSERT INTO t SELECT g, ARRAY[g] FROM generate_series(1, 400) g; ANALYZE t",
+        );
+        let scratch = scratch(&database, "types: { arrays: probe }\nmode: chunked\nchunk_count: 4\nparallel: 1");
+        let killed = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@2=kill").run(&["run"]);
+        assert!(killed.killed(), "{killed}");
+        let run = converge::journaled_run(&scratch).expect("the run is in the journal");
+        database.execute(&format!("UPDATE t SET v = {change} WHERE id > 100"));
+        if refused {
+            let error = scratch.rivet(&["resume", &run]).expect_error(4, "RIVET_SCHEMA_DRIFT");
+            drop(error.expect_in_stderr("\"v\" began as lists of 1 dimensions").expect_in_stderr("rivet run --fresh"));
+        } else {
+            let summary = scratch.resume_ok(&run);
+            assert_eq!(types(&scratch, &summary), ["int32", "list<int32>"]);
+        }
+    }
+}

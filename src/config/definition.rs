@@ -6,7 +6,7 @@
 //! and its resume changes no byte. The source is in it as host, port and database, so that a resume does not add rows
 //! of another server; user and password may be rotated.
 
-use super::model::TypePolicies;
+use super::model::{ArrayShape, TypePolicies};
 use super::{Chunks, Compression, ExportConfig, Host, Selection, SourceConfig};
 use crate::run::ids::Fingerprint;
 use std::fmt::Write;
@@ -67,8 +67,12 @@ fn canonical(export: &ExportConfig, source: &SourceConfig, template: &str) -> St
     if export.row_group_bytes != ROW_GROUP_BYTES {
         item("row_group_bytes", &export.row_group_bytes.to_string());
     }
-    if export.types != TypePolicies::default() {
-        item("types", &format!("{} {}", export.types.special_values.name(), export.types.numeric.name()));
+    let TypePolicies { special_values, numeric, arrays } = export.types;
+    if (TypePolicies { arrays: ArrayShape::Declared, ..export.types }) != TypePolicies::default() {
+        item("types", &format!("{} {}", special_values.name(), numeric.name()));
+    }
+    if arrays != ArrayShape::Declared {
+        item("arrays", arrays.name());
     }
     text
 }

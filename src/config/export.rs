@@ -1,6 +1,6 @@
 //! One entry of `exports`.
 
-use super::model::{BareNumeric, SpecialValues, TypePolicies};
+use super::model::{ArrayShape, BareNumeric, SpecialValues, TypePolicies};
 use super::section::{Field, Section, nearest, parse_size};
 use super::source::Source;
 use super::tuning::{self, Layer, MAX_PARALLEL};
@@ -444,7 +444,7 @@ fn read_row_groups(section: &Section<'_>) -> Result<RowGroups> {
 
 fn read_types(section: &Section<'_>) -> Result<TypePolicies> {
     let Some(field) = section.get("types") else { return Ok(TypePolicies::default()) };
-    let section = field.section(&["special_values", "numeric"])?;
+    let section = field.section(&["special_values", "numeric", "arrays"])?;
     let special_values = [
         ("error", SpecialValues::Error),
         ("null", SpecialValues::Null),
@@ -458,7 +458,13 @@ fn read_types(section: &Section<'_>) -> Result<TypePolicies> {
         false => section.get("special_values").map(|field| field.word(&special_values)).transpose()?,
     };
     let numeric = section.get("numeric").map(|field| field.word(&numeric)).transpose()?;
-    Ok(TypePolicies { special_values: special_values.unwrap_or_default(), numeric: numeric.unwrap_or_default() })
+    let arrays = [ArrayShape::Declared, ArrayShape::Text, ArrayShape::Probe].map(|shape| (shape.name(), shape));
+    let arrays = section.get("arrays").map(|field| field.word(&arrays)).transpose()?;
+    Ok(TypePolicies {
+        special_values: special_values.unwrap_or_default(),
+        numeric: numeric.unwrap_or_default(),
+        arrays: arrays.unwrap_or_default(),
+    })
 }
 
 fn read_columns(section: &Section<'_>) -> Result<BTreeMap<String, ColumnType>> {

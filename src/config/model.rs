@@ -229,6 +229,7 @@ pub struct Chunks {
 pub struct TypePolicies {
     pub special_values: SpecialValues,
     pub numeric: BareNumeric,
+    pub arrays: ArrayShape,
 }
 
 /// What becomes of values that the delivered type has no room for: `NaN` and infinities of a decimal, infinite dates and
@@ -254,6 +255,29 @@ impl SpecialValues {
             SpecialValues::Null => "null",
             SpecialValues::Text => "text",
             SpecialValues::Clamp => "clamp",
+        }
+    }
+}
+
+/// As what an array column is delivered, into which the server lets arrays of any number of dimensions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ArrayShape {
+    /// Lists of as many dimensions as the column was declared with; other values are errors.
+    #[default]
+    Declared,
+    /// As the server prints them.
+    Text,
+    /// As lists of as many dimensions as all values have, or as text where they differ: looked through beforehand in the same
+    /// snapshot.
+    Probe,
+}
+
+impl ArrayShape {
+    pub fn name(self) -> &'static str {
+        match self {
+            ArrayShape::Declared => "declared",
+            ArrayShape::Text => "text",
+            ArrayShape::Probe => "probe",
         }
     }
 }

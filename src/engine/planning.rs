@@ -102,7 +102,7 @@ pub(super) fn resolve_schema(
     ))?;
     let Identified { relations, search_path } =
         context.ask_server(identity::identify(holder.session.client(), &described))?;
-    let warnings = probe_numbers(context, ledger, holder, &mut described)?;
+    let warnings = probe_values(context, ledger, holder, &mut described)?;
     let schema = described.schema();
     let changed = ledger.state().planned.previous_schema.is_some_and(|previous| previous != schema.fingerprint());
     let previous = if changed { last_success(ledger.journal())?.and_then(|state| state.schema) } else { None };
@@ -114,8 +114,8 @@ pub(super) fn resolve_schema(
         let message = "row security is in force: only the rows that this role may see are exported".to_owned();
         context.warn(ledger, "row_security", message)?;
     }
-    for message in warnings {
-        context.warn(ledger, "numeric_too_wide", message)?;
+    for (code, message) in warnings {
+        context.warn(ledger, code, message)?;
     }
     if ledger.state().is_planned {
         carry_on(context, ledger, holder, &described)?;
@@ -125,13 +125,14 @@ pub(super) fn resolve_schema(
     Ok(())
 }
 
-/// `types.numeric: probe`: measures the columns that ask for it, and says which came out as text.
-fn probe_numbers(
+/// `types.numeric: probe`, `types.arrays: probe`: measures the columns that ask for it. Codes and messages of those that came out
+/// as text.
+fn probe_values(
     context: &ExportContext<'_>,
     ledger: &Ledger,
     holder: &SnapshotHolder,
     described: &mut Described,
-) -> Result<Vec<String>> {
+) -> Result<Vec<(&'static str, String)>> {
     let export = context.export;
     let columns = probe::columns(described, &export.columns, export.types);
     if columns.is_empty() {
@@ -139,8 +140,8 @@ fn probe_numbers(
     }
     // Every row is read: that is the statement's time, not a silence.
     let measuring = probe::measure(holder.session.client(), described, &columns);
-    let widths = context.ask(in_time(longest_planning(&export.tuning), measuring))?;
-    probe::decide(described, &columns, &widths, ledger.state().schema.as_ref())
+    let measured = context.ask(in_time(longest_planning(&export.tuning), measuring))?;
+    probe::decide(described, &columns, &measured, ledger.state().schema.as_ref())
 }
 
 /// How long a question may take that reads the relation.

@@ -156,6 +156,7 @@ def field_names(kind):
 
 
 INTERVAL = ["months", "days", "micros"]
+SCALARS = {"grid", "inet", "integer", "numeric", "text"}
 RANGE = ["lower", "upper", "lower_inc", "upper_inc", "empty"]
 
 
@@ -171,6 +172,9 @@ def list_renderer(kind, source):
     element = kind
     for _ in range(max(dimensions, 1)):
         element = element.value_type
+    # As many dimensions as its values have, whatever it was declared with. Of other names the elements may be lists themselves.
+    while is_list(element) and name in SCALARS:
+        element, dimensions = element.value_type, max(dimensions, 1) + 1
     render = renderer(element, name)
     return lambda v: array_text(v, render, max(dimensions, 1), ";" if name == "box" else ",")
 

@@ -3,7 +3,7 @@
 use super::catalog::SourceColumn;
 use super::overrides::is_text;
 use super::types::{Mapping, Select, SourceType, Wire, map, may_be_special, oid, underlying};
-use crate::config::model::{BareNumeric, SpecialValues, TypePolicies};
+use crate::config::model::{ArrayShape, BareNumeric, SpecialValues, TypePolicies};
 use crate::run::schema::{ColumnType, StructField};
 use serde::Serialize;
 
@@ -102,34 +102,50 @@ pub struct ColumnReport {
     pub note: String,
 }
 
-/// Stands for the decimal that only the values tell.
+/// Stands for the decimal, or the lists, that only the values tell.
 pub const BY_PROBE: &str = "by probe";
 
 /// Describes a column as it is going to be delivered. `wanted` is its override.
 pub fn report(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolicies) -> ColumnReport {
-    let probed = is_probed(source, wanted, policies);
+    let probed = probed(source, wanted, policies);
     ColumnReport {
         name: source.column.name.clone(),
         source_type: source.column.source_type.clone(),
-        target: if probed { BY_PROBE.to_owned() } else { source.column.column_type.to_string() },
+        target: if probed.is_some() { BY_PROBE.to_owned() } else { source.column.column_type.to_string() },
         nullable: source.column.nullable,
-        fidelity: if probed { Fidelity::Exact } else { of(&source.source, &source.mapping) },
+        fidelity: if probed == Some(Probed::Number) { Fidelity::Exact } else { of(&source.source, &source.mapping) },
         policy: policy(source, wanted, policies, probed),
         note: notes(source, wanted, policies, probed).join("; "),
     }
 }
 
-/// Whether the run measures the column's values before it decides on a type.
-pub fn is_probed(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolicies) -> bool {
-    policies.numeric == BareNumeric::Probe
-        // All that can be special is text then, and a decimal cannot be NaN.
-        && policies.special_values != SpecialValues::Text
-        && wanted.is_none()
-        && source.mapping.wire == Wire::NumericText
-        && source.mapping.select == Select::Plain
+/// What a run measures in a column's values before it decides on a type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Probed {
+    /// The digits of bare numerics.
+    Number,
+    /// How many dimensions arrays have.
+    Array,
 }
 
-fn policy(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolicies, probed: bool) -> Option<String> {
+/// Whether the run measures the column's values before it decides on a type, and what of them.
+pub fn probed(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolicies) -> Option<Probed> {
+    // All numbers that can be special are text then, and a decimal cannot be NaN.
+    let numbers = policies.numeric == BareNumeric::Probe && policies.special_values != SpecialValues::Text;
+    match (&source.mapping.wire, &source.mapping.select) {
+        _ if wanted.is_some() => None,
+        (Wire::NumericText, Select::Plain) => numbers.then_some(Probed::Number),
+        (Wire::Array { .. }, _) => (policies.arrays == ArrayShape::Probe).then_some(Probed::Array),
+        _ => None,
+    }
+}
+
+fn policy(
+    source: &SourceColumn,
+    wanted: Option<&ColumnType>,
+    policies: TypePolicies,
+    probed: Option<Probed>,
+) -> Option<String> {
     let mapping = &source.mapping;
     if policies.special_values == SpecialValues::Text && wanted.is_none() {
         let natural = map(&source.source, 0, None).ok()?;
@@ -137,7 +153,7 @@ fn policy(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePoli
     }
     let whole = mapping.wire == Wire::Numeric;
     let mut kinds = Kinds::of(&mapping.column_type);
-    kinds.numbers |= probed || whole;
+    kinds.numbers |= probed == Some(Probed::Number) || whole;
     let fate = |is_number: bool| match policies.special_values {
         SpecialValues::Error => "error",
         SpecialValues::Usual | SpecialValues::Text if is_number => "error",
@@ -184,7 +200,12 @@ impl Kinds {
     }
 }
 
-fn notes(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolicies, probed: bool) -> Vec<String> {
+fn notes(
+    source: &SourceColumn,
+    wanted: Option<&ColumnType>,
+    policies: TypePolicies,
+    probed: Option<Probed>,
+) -> Vec<String> {
     let (of, mapping) = (&source.source, &source.mapping);
     let family = underlying(of);
     let mut notes = vec![];
@@ -193,7 +214,18 @@ fn notes(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolic
     }
     match wanted {
         Some(wanted) => notes.push(override_note(family, mapping, wanted)),
-        None if probed => notes.push("the decimal that holds the values of the run's snapshot, or text".to_owned()),
+        None if probed == Some(Probed::Number) => {
+            notes.push("the decimal that holds the values of the run's snapshot, or text".to_owned());
+        }
+        None if probed == Some(Probed::Array) => {
+            notes.push("lists of as many dimensions as all values of the run's snapshot have, or text".to_owned());
+        }
+        None if policies.arrays == ArrayShape::Text
+            && mapping.column_type == ColumnType::Text
+            && map(of, 0, None).is_ok_and(|natural| matches!(natural.wire, Wire::Array { .. })) =>
+        {
+            notes.push("text by `types.arrays`".to_owned());
+        }
         None if policies.special_values == SpecialValues::Text
             && mapping.column_type == ColumnType::Text
             && map(of, 0, None).is_ok_and(|natural| may_be_special(&natural.column_type)) =>
@@ -204,9 +236,11 @@ fn notes(source: &SourceColumn, wanted: Option<&ColumnType>, policies: TypePolic
     }
     if let Wire::Array { dimensions, .. } = &mapping.wire {
         match dimensions {
-            1 => notes.push("subscripts that do not begin at 1 are not kept, but counted".to_owned()),
-            more => notes.push(format!("declared with {more} dimensions; a value with others ends the run")),
+            _ if probed.is_some() => {}
+            1 => notes.push("a value of several dimensions ends the run".to_owned()),
+            more => notes.push(format!("declared with {more} dimensions; a value of others ends the run")),
         }
+        notes.push("subscripts that do not begin at 1 are not kept, but counted".to_owned());
     }
     if !source.column.nullable {
         notes.push("NOT NULL".to_owned());

@@ -6,7 +6,7 @@
 use super::catalog::SourceColumn;
 use super::overrides::{overridden, refused};
 use super::sql::ident;
-use crate::config::model::{SpecialValues, TypePolicies};
+use crate::config::model::{ArrayShape, SpecialValues, TypePolicies};
 use crate::error::Result;
 use crate::run::schema::{ColumnType, DEEPEST_NESTING, StructField};
 use std::collections::BTreeMap;
@@ -216,13 +216,14 @@ pub fn map(source: &SourceType, dimensions: u8, wanted: Option<&ColumnType>) -> 
 /// PostgreSQL's MAXDIM.
 pub const MOST_DIMENSIONS: u8 = 6;
 
-/// Delivers columns without an override as text, where the policy asks for it: all that can hold a special value.
+/// Delivers columns without an override as text, where a policy asks for it: all that can hold a special value, and arrays.
 pub fn apply_policies(columns: &mut [SourceColumn], overrides: &BTreeMap<String, ColumnType>, policies: TypePolicies) {
-    if policies.special_values != SpecialValues::Text {
-        return;
-    }
+    let special = policies.special_values == SpecialValues::Text;
+    let arrays = policies.arrays == ArrayShape::Text;
     for SourceColumn { column, mapping, source, .. } in columns {
-        if !overrides.contains_key(&column.name) && may_be_special(&mapping.column_type) {
+        let asked =
+            (special && may_be_special(&mapping.column_type)) || (arrays && matches!(mapping.wire, Wire::Array { .. }));
+        if asked && !overrides.contains_key(&column.name) {
             *mapping = as_text(source);
             column.column_type = ColumnType::Text;
         }
@@ -269,7 +270,7 @@ fn native(source: &SourceType, typmod: i32, dimensions: u8) -> Mapping {
 /// Types made of other types. `None` for scalars, and where a part cannot be read as it lies in the whole.
 fn nested(source: &SourceType, typmod: i32, dimensions: u8) -> Option<Mapping> {
     if let Some(base) = &source.base {
-        return Some(native(base, base.typmod, 1));
+        return Some(native(base, base.typmod, dimensions));
     }
     if !source.has_send {
         return None;
