@@ -114,7 +114,7 @@ fn wrong_usage_exits_with_2_and_names_what_is_near() {
         (&["run", "--param", "=hunter2"], "KEY=VALUE"),
         (&["validate"], "<RUN_ID>"),
         (&["validate", "x", "--prefix", "y"], "cannot be used with"),
-        (&["validate", "x", "--depth", "deep"], "size, full"),
+        (&["validate", "x", "--depth", "deep"], "size, fingerprint, full"),
         (&["replay", "--until", "x"], "--until"),
         (&["replay", "--journal", "x", "--state-dir", "y"], "cannot be used with"),
         (&["journal"], "Usage"),

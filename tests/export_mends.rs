@@ -64,6 +64,40 @@ fn a_damaged_part_is_set_aside_and_only_its_slice_is_read_again() {
 }
 
 #[test]
+fn a_byte_that_changed_is_noticed_where_the_length_did_not() {
+    let database = numbers("changed_byte");
+    let scratch = Scratch::with(&database, &[export("rows", SLICED)]);
+    let run = run_id(&scratch.run_ok(&[]));
+    let part = &files::parts(&scratch.run_dir(&run))[1];
+    let mut bytes = fs::read(part).expect("a part can be read");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(part, bytes).expect("a part can be written");
+    drop(scratch.rivet(&["validate", &run]).expect_exit(0));
+    drop(scratch.rivet(&["validate", &run, "--depth", "fingerprint"]).expect_exit(3).expect_in_stdout("fingerprint"));
+    drop(scratch.rivet(&["resume", &run]).expect_error(5, "RIVET_DESTINATION_MISMATCH").expect_in_stderr("--force"));
+    scratch.rivet(&["resume", &run, "--force"]).expect_exit(0);
+    scratch.rivet(&["validate", &run, "--depth", "full"]).expect_exit(0);
+    oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run));
+}
+
+#[test]
+fn only_the_latest_run_is_told_to_be_mendable() {
+    let database = numbers("older_run");
+    let scratch = Scratch::with(&database, &[export("rows", SLICED)]);
+    let run = run_id(&scratch.run_ok(&[]));
+    scratch.run_ok(&[]);
+    fs::remove_dir_all(scratch.run_dir(&run)).expect("the run's directory can be removed");
+    let refused = scratch.rivet(&["resume", &run]).expect_error(5, "RIVET_DESTINATION_MISMATCH");
+    drop(refused.expect_in_stderr("its output is gone"));
+    let run = run_id(&scratch.run_ok(&[]));
+    scratch.run_ok(&[]);
+    fs::remove_file(scratch.run_dir(&run).join("_SUCCESS")).expect("a run leaves its mark");
+    let refused = scratch.rivet(&["resume", &run]).expect_error(5, "RIVET_DESTINATION_MISMATCH");
+    drop(refused.expect_in_stderr("A later run of the export").expect_nowhere("--force"));
+}
+
+#[test]
 fn an_output_that_is_gone_is_a_mismatch_for_resume_and_for_a_replay_that_asks_for_parts() {
     let database = numbers("gone");
     let scratch = Scratch::with(&database, &[export("rows", SLICED)]);

@@ -43,6 +43,8 @@ pub struct Args {
 enum HowDeep {
     /// Manifest, marker and the length of each file
     Size,
+    /// Every byte, for the fingerprint of each file
+    Fingerprint,
     /// Every byte and every value
     Full,
 }
@@ -59,6 +61,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     };
     let depth = match args.depth {
         HowDeep::Size => Depth::Size,
+        HowDeep::Fingerprint => Depth::Fingerprint,
         HowDeep::Full => Depth::Full,
     };
     let report = validate(&prefix, depth)?;

@@ -3,6 +3,8 @@
 pub mod local;
 mod publish;
 
+pub use publish::is_published;
+
 use crate::error::{Error, ErrorKind};
 use std::io;
 use std::path::Path;

@@ -55,6 +55,14 @@ impl LocalPrefix {
         if remove_if_there(&self.prefix.join(SUCCESS))? { sync_dir(&self.prefix) } else { Ok(()) }
     }
 
+    /// Whether `_SUCCESS` is there, whatever it says.
+    ///
+    /// # Errors
+    /// By the I/O error.
+    pub fn is_published(&self) -> Result<bool> {
+        is_published(&self.prefix)
+    }
+
     /// Whether `manifest.json` has that fingerprint, and `_SUCCESS` vouches for it.
     ///
     /// # Errors
@@ -143,4 +151,13 @@ fn lock_in_time(file: &File, path: &Path) -> Result<()> {
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
         }
     }
+}
+
+/// Whether the output under `prefix` has a `_SUCCESS`, whatever that says.
+///
+/// # Errors
+/// By the I/O error.
+pub fn is_published(prefix: &Path) -> Result<bool> {
+    let path = prefix.join(SUCCESS);
+    path.try_exists().map_err(|error| io_error("looking at", &path, error))
 }

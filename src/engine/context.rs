@@ -104,7 +104,10 @@ impl<'a> ExportContext<'a> {
         self.runtime.block_on(async {
             tokio::select! {
                 answer = question => answer,
-                () = self.stop.requested() => Err(super::stop::interrupted()),
+                () = self.stop.requested() => {
+                    self.notify(Notice::Stopping { export: self.export.name.clone() });
+                    Err(super::stop::interrupted())
+                }
             }
         })
     }

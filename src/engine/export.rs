@@ -112,7 +112,8 @@ fn drive(context: &ExportContext<'_>, ledger: &mut Ledger, holder: &mut Option<S
         let message = format!("`skip_empty` stays as it was when the run was planned: {}", planned.skip_empty);
         context.warn(ledger, "policy_kept", message)?;
     }
-    if ledger.state().invocation > 1 && ledger.state().is_planned {
+    // Forced, there may be marks of a run that knew its plan, while the journal knows it no longer.
+    if ledger.state().invocation > 1 && (ledger.state().is_planned || context.forced.is_some()) {
         let prefix = prepare(ledger)?;
         settle::check_parts(context, ledger, &prefix)?;
         settle::check_marks(context, ledger, &prefix)?;

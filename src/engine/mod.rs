@@ -23,6 +23,7 @@ pub use memory::peak_rss_mb;
 pub use stop::Stop;
 
 use crate::config::{Config, ExportConfig, resolve_destination, still_resolves_to};
+use crate::destination::is_published;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Holder, Journal};
 use crate::run::command::DriftPolicy;
@@ -30,6 +31,7 @@ use crate::run::event::{Event, Outcome, RunPlanned};
 use crate::run::ids::{Fingerprint, RunOrdinal};
 use crate::run::state::Life;
 use crate::run::{Command, RunState, RunSummary};
+use crate::verify::validate::{Depth, validate};
 use notice::Notice;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -205,7 +207,10 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
         let same_policy = ledger.state().planned.skip_empty == context.export.skip_empty;
         let reason = match changed {
             _ if request.fresh => "a new run was started with --fresh",
-            None if same_policy || has_parts => return Ok((ledger, true)),
+            None if same_policy || has_parts => {
+                refuse_published(ledger.state())?;
+                return Ok((ledger, true));
+            }
             None => "`skip_empty` changed before anything was delivered",
             // Nothing was delivered that the new definition could contradict.
             Some(_) if !has_parts => "its definition or destination changed before anything was delivered",
@@ -420,11 +425,35 @@ fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> R
         },
         _ => {
             refuse_another_run(ledger.state(), export)?;
-            Ok(GoOn::Yes { forced: None })
+            match refuse_published(ledger.state()) {
+                Ok(()) => Ok(GoOn::Yes { forced: None }),
+                Err(error) if force => Ok(GoOn::Yes { forced: Some(error.what().to_owned()) }),
+                Err(error) => Err(error),
+            }
         }
     }
 }
 
+/// A journal that was put back from a copy, or cut by a repair, may know less of a run than its output says. Going on with it
+/// would replace files that readers were told to rely on.
+fn refuse_published(state: &RunState) -> Result<()> {
+    let RunPlanned { run_id, prefix, .. } = &state.planned;
+    if state.manifest.is_some() || !is_published(Path::new(prefix))? {
+        return Ok(());
+    }
+    let what = format!(
+        "run {run_id} is unfinished by its journal, but its output was published: {prefix} has a _SUCCESS, so the journal is \
+         older than the output"
+    );
+    let hint = format!(
+        "`rivet run --fresh` exports anew and leaves that output as it is; `rivet resume {run_id} --force` takes its _SUCCESS \
+         away and goes on in its place."
+    );
+    Err(Error::new(ErrorKind::DestinationMismatch, what).with_hint(hint))
+}
+
+/// Reads every file of the output, for its fingerprint.
+///
 /// # Errors
 /// [`ErrorKind::DestinationMismatch`] when the output of a complete run is not what its manifest says.
 pub fn check_complete(ledger: &Ledger) -> Result<()> {
@@ -434,14 +463,18 @@ pub fn check_complete(ledger: &Ledger) -> Result<()> {
         let what = format!("{} is complete, but its output is gone: {}", planned.run_id, prefix.display());
         return Err(Error::new(ErrorKind::DestinationMismatch, what));
     }
-    let report = crate::verify::validate::validate(prefix, crate::verify::validate::Depth::Size)?;
+    let report = validate(prefix, Depth::Fingerprint)?;
     match report.findings.first() {
         None if report.passed => Ok(()),
         finding => {
             let finding = finding.map_or("its manifest is gone".to_owned(), ToString::to_string);
             let what = format!("{} is complete, but its output is not what it was: {finding}", planned.run_id);
-            let hint =
-                format!("Mend it from the source with `rivet resume {} --force`, or export anew.", planned.run_id);
+            let hint = match ledger.is_last() {
+                true => {
+                    format!("Mend it from the source with `rivet resume {} --force`, or export anew.", planned.run_id)
+                }
+                false => "A later run of the export has its rows; only that one can be mended.".to_owned(),
+            };
             Err(Error::new(ErrorKind::DestinationMismatch, what).with_hint(hint))
         }
     }

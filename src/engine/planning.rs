@@ -15,11 +15,17 @@ use crate::source::postgres::hold::Hold;
 use crate::source::postgres::identity::{self, Identified};
 use crate::source::postgres::session::Session;
 use crate::source::postgres::{probe, snapshot, split};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// Bytes of the relation that a slice should hold: a failure costs the time of one slice, and so does a resume.
 const SLICE_BYTES: u64 = 192 << 20;
+
+/// A session that has nothing else to do answers within the first; nobody waits for one longer than the second.
+const SHORT_ANSWER: Duration = Duration::from_millis(100);
+const LONG_ANSWER: Duration = Duration::from_secs(2);
 
 /// Planning without a statement timeout ends after this.
 const LONGEST_PLANNING: Duration = Duration::from_secs(3600);
@@ -215,15 +221,20 @@ pub(super) fn release(context: &ExportContext<'_>, holder: SnapshotHolder) -> Op
     let before = holder.temp_bytes?;
     // Also after a stop was requested: the question is short, and the run wants its answer.
     let after = context.runtime.block_on(async {
-        let limit = Duration::from_secs(2);
-        tokio::time::timeout(limit, async {
+        let mut closing = pin!(async {
             // A COPY that was given up is still being cancelled; the cancellation must not hit what follows.
             holder.session.quiet().await;
             snapshot::close(holder.session.client()).await.ok()?;
             snapshot::temp_bytes(holder.session.client()).await
-        })
-        .await
-        .ok()?
+        });
+        match timeout(SHORT_ANSWER, &mut closing).await {
+            Ok(temp_bytes) => temp_bytes,
+            // A question of the planning that was given up still runs before it.
+            Err(_) => {
+                timeout(LONG_ANSWER, holder.session.cancel()).await.ok()?.ok()?;
+                timeout(LONG_ANSWER, closing).await.ok()?
+            }
+        }
     })?;
     Some(after - before)
 }

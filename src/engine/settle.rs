@@ -118,7 +118,7 @@ pub fn check_parts(context: &ExportContext<'_>, ledger: &mut Ledger, destination
 /// # Errors
 /// The destination or the journal failed.
 pub fn check_marks(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
-    let Some(manifest) = ledger.state().manifest else { return Ok(()) };
+    let Some(manifest) = ledger.state().manifest else { return take_back(context, ledger, destination) };
     if ledger.state().stage == Stage::Reading {
         return destination.retract_success();
     }
@@ -131,6 +131,21 @@ pub fn check_marks(context: &ExportContext<'_>, ledger: &mut Ledger, destination
     destination.retract_success()?;
     tidy(context, ledger, destination)?;
     super::deliver::write_manifest(ledger, destination)
+}
+
+/// The output of a run whose journal knows of no manifest may have been published all the same, where that journal is older than
+/// the output: whoever goes on was told, and insisted. Its `_SUCCESS` goes before anything that it vouches for is touched.
+fn take_back(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
+    if !destination.is_published()? {
+        return Ok(());
+    }
+    destination.retract_success()?;
+    let slices = ledger.state().slices.iter();
+    let known: HashSet<String> = slices.flat_map(|slice| slice.parts.values()).map(|p| p.facts.path.clone()).collect();
+    for name in destination.list()?.into_iter().filter(|name| !known.contains(name)) {
+        set_aside(context, ledger, destination, &name, "the journal does not know it")?;
+    }
+    Ok(())
 }
 
 /// Moves files that the journal knows nothing of aside, and removes our own leftovers.

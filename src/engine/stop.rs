@@ -43,7 +43,7 @@ pub fn interrupted() -> Error {
 }
 
 /// Signals closer together than this are one request.
-const ONE_REQUEST: Duration = Duration::from_millis(500);
+const ONE_REQUEST: Duration = Duration::from_millis(100);
 
 /// `SIGXFSZ` of signal(7), the same on every Linux architecture that Rust builds for but MIPS and SPARC.
 const SIGXFSZ: i32 = 25;

@@ -27,6 +27,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a session that is dropped may take to say goodbye.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// A session that takes longer than this to close has a statement that runs.
+const STILL_RUNNING: Duration = Duration::from_millis(50);
+
 /// How long a statement may take to notice that it was cancelled, before it is told again.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -169,11 +172,19 @@ fn drive(address: Arc<Address>, settings: SessionSettings, made: oneshot::Sender
                 return;
             }
         };
+        let token = session.client.cancel_token();
         // A session that nobody takes is dropped here and closes itself below.
         let _ = made.send(Ok(session));
         tokio::select! {
             _ = &mut connection => {}
-            () = closing.notified() => drop(timeout(FAREWELL, &mut connection).await),
+            () = closing.notified() => {
+                // What still runs was given up, and would run on: a server looks for its client only when it has an answer.
+                if timeout(STILL_RUNNING, &mut connection).await.is_err() {
+                    // A server that cannot be reached any more has nothing to cancel.
+                    let _ = timeout(FAREWELL, address.cancel(&token)).await;
+                    drop(timeout(FAREWELL, &mut connection).await);
+                }
+            }
         }
         drop(connection);
         // A statement that runs has its last answer still to read, which may say why the connection ended.
