@@ -116,6 +116,25 @@ fn the_memory_budget_bounds_how_many_slices_are_read_at_once() {
     assert!(peak < 32 + 64, "{peak} MB under a budget of 32 MB");
 }
 
+#[test]
+fn files_of_very_many_columns_are_written_by_as_few_workers_as_the_budget_has_room_for() {
+    let database = Database::create("wide_budget");
+    let columns: Vec<String> = (0..1500).map(|i| format!("g AS c{i}")).collect();
+    database.execute(&format!(
+        "CREATE TABLE t AS SELECT {} FROM generate_series(1, 40) AS g; ANALYZE t",
+        columns.join(", ")
+    ));
+    let lines =
+        "table: t\nmode: chunked\nchunk_column: c0\nchunk_count: 4\ntuning: { parallel: 4, memory_budget_mb: 128 }";
+    let scratch = Scratch::with(&database, &[export("orders", lines)]);
+    let summary = scratch.run_ok(&[]);
+    assert_eq!(summary["total_rows"], 40);
+    let told = scratch.events_of("warning_noted");
+    let reduced =
+        told.iter().filter_map(|event| event["message"].as_str()).find(|text| text.contains("memory_budget_mb"));
+    assert!(reduced.is_some_and(|text| text.starts_with("1 slices")), "{told:?}");
+}
+
 #[cfg(feature = "failpoints")]
 #[test]
 fn a_violated_invariant_fails_the_run_before_anybody_is_told_of_success() {

@@ -154,4 +154,22 @@ mod tests {
         assert_eq!(parquet.column(2).path().string(), "us.list.element");
         assert_eq!(schema.field(0).metadata().get(SOURCE_TYPE).map(String::as_str), Some("native"));
     }
+
+    #[test]
+    fn a_schema_has_as_many_leaves_as_its_parquet_schema_has_columns() {
+        for text in [
+            "int64",
+            "interval",
+            "map<text,text>",
+            "range<date>",
+            "list<range<timestamp>>",
+            "struct<1:a:list<interval>,1:b:map<text,text>,1:c:uuid>",
+        ] {
+            let column_type = ColumnType::parse(text).expect(text);
+            let column = Column { name: "c".into(), column_type, nullable: true, source_type: String::new() };
+            let schema = Schema { columns: vec![column] };
+            let parquet = parquet::arrow::ArrowSchemaConverter::new().convert(&arrow_schema(&schema)).unwrap();
+            assert_eq!(schema.leaves(), parquet.num_columns(), "{text}");
+        }
+    }
 }

@@ -276,7 +276,7 @@ fn read(
     let tuning = &context.export.tuning;
     let budget_mb = tuning.memory_budget_mb / context.exports_at_once;
     let wanted = tuning.parallel.clamp(1, pending.len().max(1));
-    let workers = memory::workers(budget_mb, wanted);
+    let workers = memory::workers(budget_mb, schema.leaves(), wanted);
     if workers < wanted {
         let message =
             format!("{workers} slices are read at once instead of {wanted}: `memory_budget_mb` has no room for more");

@@ -23,9 +23,13 @@ const SMALLEST_ROW_GROUP: usize = MIB;
 /// what codecs and allocators keep beside them. Measured.
 const SMALLEST_SHARE_MB: usize = 5;
 
-/// How many of the `wanted` workers the budget has room for. At least one.
-pub fn workers(budget_mb: usize, wanted: usize) -> usize {
-    wanted.min(budget_mb / SMALLEST_SHARE_MB).max(1)
+/// What each column of a file in the making takes beside its values, in KiB: the codec's context, and the encoder's buffers.
+/// Measured with zstd.
+const COLUMN_KB: usize = 120;
+
+/// How many of the `wanted` workers the budget has room for, each with a file of so many columns. At least one.
+pub fn workers(budget_mb: usize, columns: usize, wanted: usize) -> usize {
+    wanted.min(budget_mb / (SMALLEST_SHARE_MB + columns * COLUMN_KB / 1024)).max(1)
 }
 
 /// Encoded bytes after which a worker closes a row group: what was `asked`, or what the budget has room for. A worker's peak
@@ -48,7 +52,13 @@ mod tests {
 
     #[test]
     fn a_small_budget_has_room_for_few_workers_and_always_for_one() {
-        assert_eq!([workers(128, 2), workers(128, 64), workers(16, 8), workers(1, 8)], [2, 25, 3, 1]);
+        let narrow = |budget, wanted| workers(budget, 3, wanted);
+        assert_eq!([narrow(128, 2), narrow(128, 64), narrow(16, 8), narrow(1, 8)], [2, 25, 3, 1]);
+    }
+
+    #[test]
+    fn every_column_takes_its_share() {
+        assert_eq!([workers(128, 100, 8), workers(128, 400, 8), workers(128, 1600, 8)], [8, 2, 1]);
     }
 
     #[test]

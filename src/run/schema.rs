@@ -98,6 +98,18 @@ impl ColumnType {
         rest.is_empty().then_some(parsed)
     }
 
+    /// Columns of scalars that it is stored as, such as three for an interval.
+    pub fn leaves(&self) -> usize {
+        match self {
+            ColumnType::List(element) => element.leaves(),
+            ColumnType::Range(end) => 2 * end.leaves() + 3,
+            ColumnType::Struct(fields) => fields.iter().map(|field| field.column_type.leaves()).sum(),
+            ColumnType::Interval => 3,
+            ColumnType::Map => 2,
+            _ => 1,
+        }
+    }
+
     /// How deep lists, structs and ranges lie within each other: 0 for a scalar.
     pub fn nesting(&self) -> usize {
         match self {
@@ -221,6 +233,11 @@ impl Schema {
             ));
         }
         Fingerprint::of(canonical.as_bytes())
+    }
+
+    /// Columns of scalars that a file with these columns has.
+    pub fn leaves(&self) -> usize {
+        self.columns.iter().map(|column| column.column_type.leaves()).sum()
     }
 }
 
