@@ -39,6 +39,11 @@ fn no_byte_of_a_copy_stream_can_make_the_decoder_panic() {
 }
 
 #[test]
+fn no_byte_of_a_nested_value_can_make_its_decoder_panic_or_grow() {
+    replay("value", hostile::value);
+}
+
+#[test]
 fn no_byte_of_a_manifest_can_make_its_reader_panic() {
     replay("manifest", hostile::manifest);
 }

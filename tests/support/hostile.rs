@@ -3,13 +3,16 @@
 //! The fuzz targets and the test that replays their corpora call the same functions.
 #![allow(dead_code)]
 
+use arrow::array::Array;
+use rivet::ErrorKind;
 use rivet::config::{self, LoadOptions};
 use rivet::journal::{envelope, wire};
 use rivet::manifest::{pointer, read};
 use rivet::run::event::{Event, Recorded};
 use rivet::run::ids::{ChainHash, EventSeq, RunOrdinal};
-use rivet::run::schema::ColumnType;
+use rivet::run::schema::{ColumnType, StructField};
 use rivet::run::{RunState, RunSummary, next};
+use rivet::source::postgres::decode::SpecialPolicy;
 use rivet::source::postgres::types::{Mapping, Select, Wire};
 use rivet::source::postgres::{DecodeColumn, Decoder};
 use std::path::Path;
@@ -111,6 +114,93 @@ pub fn copy_stream(bytes: &[u8]) {
     {
         assert_eq!(batch.num_columns(), columns.len());
     }
+}
+
+/// A kind of column whose values are taken apart: how it is spelled, its wire form, and what it becomes.
+pub type Kind = (&'static str, Wire, ColumnType);
+
+/// Every decoder of values that are made of others, and the one whose values are longer than their bytes. A corpus names
+/// them by their places: additions go to the end.
+pub fn kinds() -> Vec<Kind> {
+    use ColumnType as C;
+    let array = |element: Wire, dimensions| Wire::Array { element: Box::new(element), dimensions };
+    let list = |of: C| C::List(Box::new(of));
+    let field = |name: &str, column_type| StructField { name: name.to_owned(), column_type };
+    let composite = |wires: Vec<Wire>, types: Vec<C>| {
+        let fields = types.into_iter().enumerate().map(|(i, column_type)| field(&format!("f{i}"), column_type));
+        (Wire::Record(wires), C::Struct(fields.collect()))
+    };
+    let range = |of: Wire, to: C| (Wire::Range(Box::new(of)), C::Range(Box::new(to)));
+    let decimal = C::Decimal { precision: 60, scale: 10 };
+    let (dates, dates_type) = range(Wire::Date, C::Date);
+    let (numbers, numbers_type) = range(Wire::NumericText, C::Text);
+    let (pair, pair_type) = composite(vec![Wire::Int4, Wire::Text], vec![C::Int32, C::Text]);
+    let (nest, nest_type) = composite(
+        vec![Wire::Bool, array(pair.clone(), 1), Wire::Multirange(Box::new(dates.clone())), Wire::Jsonb],
+        vec![C::Bool, list(pair_type.clone()), list(dates_type.clone()), C::Json],
+    );
+    let (many, many_type) = composite(vec![Wire::Numeric; 200], vec![decimal.clone(); 200]);
+    vec![
+        ("numeric", Wire::NumericText, C::Text),
+        ("interval", Wire::Interval, C::Interval),
+        ("int[]", array(Wire::Int4, 1), list(C::Int32)),
+        ("text[][]", array(Wire::Text, 2), list(list(C::Text))),
+        ("numeric(60,10)[][][]", array(Wire::Numeric, 3), list(list(list(decimal)))),
+        ("numeric[]", array(Wire::NumericText, 1), list(C::Text)),
+        ("composite", pair, pair_type),
+        ("composite of arrays of composites", nest, nest_type),
+        ("array of composites of many fields", array(many, 1), list(many_type)),
+        ("daterange", dates.clone(), dates_type.clone()),
+        ("numrange", numbers, numbers_type),
+        ("datemultirange", Wire::Multirange(Box::new(dates)), list(dates_type)),
+        ("hstore", Wire::Hstore, C::Map),
+        ("vector", Wire::Vector, list(C::Float32)),
+        ("halfvec", Wire::HalfVector, list(C::Float32)),
+    ]
+}
+
+/// What one value may be, here.
+pub const MOST_BYTES: usize = 1 << 20;
+
+/// The value of a column of some kind: the first byte chooses among [`kinds`]. It comes twice, with a NULL in between.
+pub fn value(bytes: &[u8]) {
+    let Some((kind, value)) = bytes.split_first() else { return };
+    let mut kinds = kinds();
+    let (name, wire, column_type) = kinds.swap_remove(usize::from(*kind) % kinds.len());
+    // What is accepted is the same under any policy.
+    let policies = [SpecialPolicy::Usual, SpecialPolicy::Error, SpecialPolicy::Null, SpecialPolicy::Clamp];
+    let policy = policies[usize::from(*kind) / kinds.len() % policies.len()];
+    let mapping = Mapping { wire, column_type, select: Select::Plain };
+    let column = DecodeColumn { special_values: policy, ..DecodeColumn::new("v", true, mapping) };
+    let mut decoder = Decoder::new(&[column], MOST_BYTES).expect("a decoder for a pair that the catalog makes");
+    let stream = copy_of(&[Some(value), None, Some(value)]);
+    match decoder.push(&stream).and_then(|()| decoder.take_batch()) {
+        Ok(batch) => {
+            assert_eq!(batch.num_rows(), 3, "{name}");
+            let array = batch.column(0);
+            array.to_data().validate_full().unwrap_or_else(|e| panic!("{name}: an array that is none: {e}"));
+            assert_eq!(array.slice(0, 1).to_data(), array.slice(2, 1).to_data(), "{name}: the same value twice");
+            assert!(array.get_array_memory_size() < 4 * MOST_BYTES, "{name}: {}", array.get_array_memory_size());
+        }
+        Err(error) => {
+            let place = error.what().contains("at byte ") || error.what().contains("\"v\"");
+            let kind = matches!(error.kind(), ErrorKind::SourceProtocol | ErrorKind::SourceValue);
+            assert!(kind && place, "{name}: {error}");
+            assert!(error.kind() != ErrorKind::SourceProtocol || error.what().contains("at byte "), "{name}: {error}");
+        }
+    }
+}
+
+/// A COPY stream of one column.
+pub fn copy_of(values: &[Option<&[u8]>]) -> Vec<u8> {
+    let mut stream = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for value in values {
+        stream.extend(1_i16.to_be_bytes());
+        stream.extend(value.map_or(-1, |value| value.len() as i32).to_be_bytes());
+        stream.extend(value.unwrap_or_default());
+    }
+    stream.extend((-1_i16).to_be_bytes());
+    stream
 }
 
 /// `manifest.json`, of a run or of a root.

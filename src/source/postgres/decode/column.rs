@@ -185,6 +185,47 @@ impl Column {
         }
     }
 
+    /// Arrow bytes that a NULL takes, without its bit.
+    pub fn null_bytes(&self) -> usize {
+        match &self.values {
+            Values::Bool(_) => 1,
+            Values::Int16(_) => 2,
+            Values::Int32(_) | Values::UInt32(_) | Values::Float32(_) | Values::Date(_) => 4,
+            Values::Int64(_) | Values::UInt64(_) | Values::Float64(_) | Values::Time(_) | Values::Timestamp(_) => 8,
+            Values::Decimal128(..) | Values::Uuid(_) | Values::Interval(_) => 16,
+            Values::Decimal256(..) => 32,
+            // An offset.
+            Values::Bytes(_) | Values::List(_) | Values::Hstore(_) | Values::Vector(_) => 4,
+            Values::Record(record) => record.fields.iter().map(Column::null_bytes).sum(),
+            Values::Range(range) => 3 + 2 * range.ends[0].null_bytes(),
+        }
+    }
+
+    /// Whether a few bytes on the wire may become many: numbers that are printed, and NULL for a composite of many fields.
+    pub fn swells(&self) -> bool {
+        const OFTEN_TAKEN: usize = 32;
+        let inside = match &self.values {
+            Values::Bytes(bytes) => bytes.prints(),
+            Values::List(list) => list.elements.swells(),
+            Values::Record(record) => record.fields.iter().any(Column::swells),
+            Values::Range(range) => range.ends[0].swells(),
+            _ => false,
+        };
+        inside || self.null_bytes() > OFTEN_TAKEN
+    }
+
+    /// Arrow bytes that a value takes, at most; `None` is NULL.
+    pub fn room(&self, value: Option<&[u8]>) -> usize {
+        let inside = value.map_or(0, |value| match &self.values {
+            Values::Bytes(bytes) => bytes.room(value),
+            Values::List(list) => list.room(value),
+            Values::Record(record) => record.room(value),
+            Values::Range(range) => range.room(value),
+            _ => value.len(),
+        });
+        inside.max(self.null_bytes())
+    }
+
     /// Special values since the beginning, those inside of other values included.
     pub fn special(&self) -> SpecialCounts {
         let parts: &[Column] = match &self.values {
