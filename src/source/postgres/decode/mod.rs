@@ -41,6 +41,9 @@ const LONGEST_ROW: usize = 1 << 30;
 const SWOLLEN_BLOCK: usize = 1 << 20;
 const SWOLLEN_BATCH: usize = 4 << 20;
 
+/// A length that no field has.
+const NO_WIDTH: u32 = u32::MAX - 1;
+
 /// Memory that `carry` may keep after a long row.
 const CARRY_KEPT: usize = 1 << 20;
 
@@ -92,7 +95,9 @@ pub struct Decoder {
     message: Message,
     /// The beginning of something that has not arrived whole.
     carry: Vec<u8>,
-    /// Positions of the fields of the rows in the block, row by row.
+    /// The usual length of each column's fields.
+    widths: Vec<u32>,
+    /// Room for the positions of the fields of a block, row by row.
     at: Vec<u32>,
     /// For each row of the block its position in the data and in the stream.
     rows_at: Vec<(u32, u64)>,
@@ -122,6 +127,8 @@ impl Decoder {
             Field::new(&column.name, decoder.data_type().clone(), column.nullable)
         };
         let fields: Vec<_> = columns.iter().zip(&decoders).map(field_of).collect();
+        let block_rows = (BLOCK_FIELDS / columns.len().max(1)).max(1);
+        let widths = decoders.iter().map(|decoder| decoder.width().unwrap_or(NO_WIDTH)).collect();
         let swelling = decoders.iter().enumerate().filter(|(_, decoder)| decoder.swells());
         let swelling = swelling.map(|(index, _)| index).collect();
         Ok(Decoder {
@@ -133,9 +140,10 @@ impl Decoder {
             stage: Stage::Header,
             message: Message::default(),
             carry: Vec::new(),
-            at: Vec::with_capacity(BLOCK_FIELDS),
+            at: vec![0; block_rows * columns.len()],
             rows_at: Vec::new(),
-            block_rows: (BLOCK_FIELDS / columns.len().max(1)).max(1),
+            widths,
+            block_rows,
             swelling,
             swollen_block: 0,
             swollen_batch: 0,
@@ -368,24 +376,24 @@ impl Decoder {
             self.trailer(i16::from_be_bytes(*count))?;
             return Ok(Some(position + 2));
         }
+        let noted = self.rows_at.len() * self.widths.len();
+        let places = self.at.get_mut(noted..).unwrap_or_default();
         let mut cursor = position + 2;
-        let noted = self.at.len();
-        for _ in 0..self.decoders.len() {
-            let Some(length) = data.get(cursor..).and_then(|rest| rest.first_chunk()) else {
-                self.at.truncate(noted);
-                return Ok(None);
-            };
-            let length = i32::from_be_bytes(*length);
-            self.at.push(cursor as u32);
+        for (index, (place, width)) in places.iter_mut().zip(&self.widths).enumerate() {
+            let Some(length) = data.get(cursor..cursor + 4).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
+            let length = u32::from_be_bytes(*length);
+            *place = cursor as u32;
             cursor += 4;
-            if length as u32 as usize <= self.max_value_bytes {
+            if length == *width {
+                // The same number as `length`, but the processor need not wait for it to know where the next field begins.
+                cursor += *width as usize;
+            } else if length as usize <= self.max_value_bytes {
                 cursor += length as usize;
-            } else if length != cells::NULL {
-                return Err(self.impossible_length(self.at.len() - 1 - noted, length));
+            } else if length.cast_signed() != cells::NULL {
+                return Err(self.impossible_length(index, length.cast_signed()));
             }
         }
         if cursor > end {
-            self.at.truncate(noted);
             return Ok(None);
         }
         self.rows_at.push((position as u32, self.offset));
@@ -436,13 +444,13 @@ impl Decoder {
             return Ok(());
         }
         let stride = self.decoders.len();
+        let at = self.at.get(..rows * stride).unwrap_or_default();
         for (index, decoder) in self.decoders.iter_mut().enumerate() {
-            let cells = Cells { data, at: &self.at[index..], stride };
+            let cells = Cells { data, at: &at[index..], stride };
             if let Err(flaw) = decoder.decode(cells) {
                 return Err(self.flawed(data, index, flaw));
             }
         }
-        self.at.clear();
         self.rows_at.clear();
         self.swollen_block = 0;
         self.batch_rows += rows;
