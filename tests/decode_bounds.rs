@@ -12,8 +12,8 @@ const MOST: usize = 1 << 20;
 const ROWS: usize = 1_000;
 
 fn decoder(kind: &str, most: usize) -> Decoder {
-    let found = hostile::kinds().into_iter().find(|(name, ..)| *name == kind);
-    let (_, wire, column_type) = found.unwrap_or_else(|| panic!("no kind {kind:?}"));
+    let found = hostile::KINDS.iter().flat_map(|(_, kinds)| kinds).find(|(name, ..)| *name == kind);
+    let (_, wire, column_type) = found.unwrap_or_else(|| panic!("no kind {kind:?}")).clone();
     let mapping = Mapping { wire, column_type, select: Select::Plain };
     Decoder::new(&[DecodeColumn::new("v", true, mapping)], most).expect("a decoder")
 }

@@ -380,7 +380,9 @@ impl Decoder {
         let places = self.at.get_mut(noted..).unwrap_or_default();
         let mut cursor = position + 2;
         for (index, (place, width)) in places.iter_mut().zip(&self.widths).enumerate() {
-            let Some(length) = data.get(cursor..cursor + 4).and_then(|rest| rest.first_chunk()) else { return Ok(None) };
+            let Some(length) = data.get(cursor..cursor + 4).and_then(|rest| rest.first_chunk()) else {
+                return Ok(None);
+            };
             let length = u32::from_be_bytes(*length);
             *place = cursor as u32;
             cursor += 4;
@@ -390,7 +392,7 @@ impl Decoder {
             } else if length as usize <= self.max_value_bytes {
                 cursor += length as usize;
             } else if length.cast_signed() != cells::NULL {
-                return Err(self.impossible_length(index, length.cast_signed()));
+                return Err(self.impossible_length(data, index, length.cast_signed()));
             }
         }
         if cursor > end {
@@ -480,13 +482,17 @@ impl Decoder {
         Error::new(ErrorKind::SourceProtocol, format!("the COPY stream is broken at byte {}: {what}", self.offset))
     }
 
+    /// In the row behind those of the block, of which the columns before this one were noted.
     #[cold]
-    fn impossible_length(&self, index: usize, length: i32) -> Error {
+    fn impossible_length(&self, data: &[u8], index: usize, length: i32) -> Error {
         let name = &self.columns[index].name;
         if length < 0 {
             return self.broken(format_args!("column {name:?} has a length of {length}"));
         }
-        let what = format!("column {name:?} holds a value of {length} bytes; {} are allowed", self.max_value_bytes);
+        let known = self.key.iter().all(|key| *key < index);
+        let key = if known { self.key_of(data, self.rows_at.len()) } else { String::new() };
+        let allowed = self.max_value_bytes;
+        let what = format!("column {name:?} holds a value{key} of {length} bytes; {allowed} are allowed");
         Error::new(ErrorKind::SourceValue, what)
     }
 
@@ -534,7 +540,8 @@ impl Decoder {
     fn impossible_room(&self, data: &[u8], index: usize, room: usize) -> Error {
         let (name, allowed) = (&self.columns[index].name, self.max_value_bytes);
         let key = self.key_of(data, self.rows_at.len().saturating_sub(1));
-        let what = format!("column {name:?} holds a value{key} that takes {room} bytes when decoded; {allowed} are allowed");
+        let what =
+            format!("column {name:?} holds a value{key} that takes {room} bytes when decoded; {allowed} are allowed");
         Error::new(ErrorKind::SourceValue, what)
     }
 

@@ -3,4 +3,4 @@
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::value(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| hostile::array(bytes));
