@@ -124,9 +124,10 @@ impl Bytes {
     }
 }
 
-/// Room for what was needed the last time, and a little more.
+/// Room for what was needed the last time, and a little more; not for what only an unusually large value needed.
 pub(super) fn roomy(used: usize) -> usize {
-    used + used / 8
+    const MOST: usize = 1 << 20;
+    (used + used / 8).min(MOST)
 }
 
 /// A buffer may be UTF-8 as a whole while its values are not: one ends inside a character that the next one completes.
