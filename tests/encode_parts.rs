@@ -1,6 +1,8 @@
 //! What goes into a part comes out of it, in files of the promised shape.
 
 use arrow::array::*;
+use arrow::compute::concat_batches;
+use parquet::file::metadata::RowGroupMetaData;
 use rivet::encode::checksum::ColumnSums;
 use rivet::encode::parquet::{ParquetOptions, PartEncoder};
 use rivet::run::schema::{Column, ColumnType, Schema};
@@ -219,4 +221,40 @@ fn a_sink_that_is_full_keeps_its_class_wherever_in_the_file_that_happens() {
         assert_eq!(encode(room).unwrap_err().kind(), rivet::ErrorKind::DestinationFull, "room for {room}");
     }
     assert_eq!(encode(bytes).unwrap(), bytes);
+}
+
+#[test]
+fn a_giant_value_is_in_a_row_group_with_few_others_and_its_neighbours_keep_their_dictionaries() {
+    let schema =
+        schema(&[("id", ColumnType::Int64, false), ("word", ColumnType::Text, true), ("body", ColumnType::Text, true)]);
+    let giant = "giant ".repeat(3 << 20);
+    let words = ["yes", "no", "perhaps"];
+    let rows = 3_000_i64;
+    let batch = batch(vec![
+        Arc::new(Int64Array::from_iter_values(0..rows)),
+        Arc::new(StringArray::from_iter_values((0..rows).map(|i| words[i as usize % 3]))),
+        Arc::new(StringArray::from_iter((0..rows).map(|i| match i {
+            1_000 => Some(giant.as_str()),
+            i => (i % 2 == 0).then_some("small"),
+        }))),
+    ]);
+    let mut encoder = PartEncoder::new(Vec::new(), &schema, &ParquetOptions::default(), vec![]).unwrap();
+    encoder.write(&batch).unwrap();
+    let (file, part) = encoder.finish().unwrap();
+    let reader = reader(file);
+    let groups = reader.metadata().row_groups().to_vec();
+    let counted: Vec<_> = groups.iter().map(RowGroupMetaData::num_rows).collect();
+    assert!(part.row_groups == 3 && counted[1] < 1_000, "{counted:?}");
+    assert!((counted[0]..counted[0] + counted[1]).contains(&1_000), "{counted:?}");
+    let least = |group: usize, column: usize| {
+        groups[group].column(column).statistics().and_then(|statistics| statistics.min_bytes_opt().map(<[u8]>::to_vec))
+    };
+    assert_eq!(least(1, 0), Some(counted[0].to_le_bytes().to_vec()), "the statistics of the other columns stay");
+    assert_eq!((least(1, 2), least(2, 2)), (None, Some(b"small".to_vec())));
+    assert!(
+        groups[2].column(1).dictionary_page_offset().is_some()
+            && groups[1].column(1).dictionary_page_offset().is_none()
+    );
+    let back: Vec<RecordBatch> = reader.build().unwrap().collect::<Result<_, _>>().unwrap();
+    assert_eq!(concat_batches(&back[0].schema(), &back).unwrap().columns(), batch.columns());
 }

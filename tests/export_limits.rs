@@ -91,7 +91,7 @@ fn a_value_beyond_the_limit_ends_the_export_with_its_column_and_a_raised_limit_d
     let scratch = Scratch::with(&database, &[export("a", "table: t\ntuning: { max_value_mb: 1 }")]);
     let refused = scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE");
     let refused = refused.expect_in_stderr("\"filler\"").expect_in_stderr("1500000").expect_in_stderr("max_value_mb");
-    drop(refused);
+    drop(refused.expect_in_stderr("(id = 2)"));
     scratch.write_config(&config(&database.url(), &[export("a", "table: t\ntuning: { max_value_mb: 2 }")]));
     let summary = scratch.run_ok(&[]);
     oracle::assert_same_rows(&database, "SELECT * FROM t", &scratch.run_dir(&run_id(&summary)));

@@ -42,6 +42,9 @@ const MAX_GROUP_ROWS: usize = 256 * 1024;
 /// A batch of more bytes than this is encoded in pieces, so that a row group can close between them.
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 
+/// A column of more bytes than this in a piece has a giant value in it, since other pieces are smaller altogether.
+const GIANT_BYTES: usize = 2 * PIECE_BYTES;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParquetOptions {
     pub compression: Compression,
@@ -108,6 +111,19 @@ struct RowGroup {
     rows: usize,
 }
 
+impl RowGroup {
+    fn write(&mut self, schema: &SchemaRef, piece: &RecordBatch) -> Result<()> {
+        let mut writers = self.columns.iter_mut();
+        for (field, array) in schema.fields().iter().zip(piece.columns()) {
+            for (leaf, column) in compute_leaves(field, array).map_err(parquet_error)?.iter().zip(&mut writers) {
+                column.write(leaf).map_err(parquet_error)?;
+            }
+        }
+        self.rows += piece.num_rows();
+        Ok(())
+    }
+}
+
 impl<W: Write + Send> PartEncoder<W> {
     /// Begins a file for rows of `schema`. `metadata` goes into the footer, key by key.
     ///
@@ -149,12 +165,18 @@ impl<W: Write + Send> PartEncoder<W> {
     pub fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.check(batch)?;
         self.sums.add(batch)?;
-        let step = piece_rows(batch);
+        let bytes = batch.get_array_memory_size();
+        let step = piece_rows(batch.num_rows(), bytes);
         let mut start = 0;
         while start < batch.num_rows() {
             let begun = self.group.as_ref().map_or(0, |group| group.rows);
             let rows = step.min(self.max_group_rows() - begun).min(batch.num_rows() - start);
-            self.write_piece(&batch.slice(start, rows))?;
+            let piece = batch.slice(start, rows);
+            let giants = if bytes > GIANT_BYTES { giants(&piece) } else { Vec::new() };
+            match giants.as_slice() {
+                [] => self.write_piece(&piece)?,
+                giants => self.write_giants(&piece, giants)?,
+            }
             start += rows;
         }
         self.rows += batch.num_rows() as u64;
@@ -227,15 +249,27 @@ impl<W: Write + Send> PartEncoder<W> {
             }
             (_, Encodings::Undecided) => return Err(Error::new(ErrorKind::Internal, "encodings were never decided")),
         };
-        let mut writers = group.columns.iter_mut();
-        for (field, array) in self.schema.fields().iter().zip(piece.columns()) {
-            for (leaf, column) in compute_leaves(field, array).map_err(parquet_error)?.iter().zip(&mut writers) {
-                column.write(leaf).map_err(parquet_error)?;
-            }
-        }
-        group.rows += piece.num_rows();
+        group.write(&self.schema, piece)?;
         let full = group.rows >= self.max_group_rows() || self.is_full();
         if full { self.close_group() } else { Ok(()) }
+    }
+
+    /// Writes a piece with giant values in these columns as a row group of its own: all plain, and these columns without
+    /// statistics. The least and the largest value of a group are kept whole until its end, and would be two more copies of a
+    /// giant one.
+    fn write_giants(&mut self, piece: &RecordBatch, giants: &[usize]) -> Result<()> {
+        self.close_group()?;
+        let mut builder = properties(&self.options)?.set_dictionary_enabled(false).set_encoding(Encoding::PLAIN);
+        for (leaf, path) in self.paths.iter().enumerate() {
+            if giants.contains(&self.file.schema_descr().get_column_root_idx(leaf)) {
+                builder = builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None);
+            }
+        }
+        let (_, factory) = writer(io::sink(), &self.schema, builder.build())?;
+        let columns = factory.create_column_writers(self.file.flushed_row_groups().len()).map_err(parquet_error)?;
+        let mut group = RowGroup { columns, rows: 0 };
+        group.write(&self.schema, piece)?;
+        self.append(group)
     }
 
     fn is_full(&self) -> bool {
@@ -258,13 +292,18 @@ impl<W: Write + Send> PartEncoder<W> {
 
     fn close_group(&mut self) -> Result<()> {
         let Some(group) = self.group.take() else { return Ok(()) };
+        self.append(group)?;
+        self.learn()
+    }
+
+    fn append(&mut self, group: RowGroup) -> Result<()> {
         let mut row_group = self.file.next_row_group().map_err(parquet_error)?;
         for column in group.columns {
             let chunk = column.close().map_err(parquet_error)?;
             chunk.append_to_row_group(&mut row_group).map_err(parquet_error)?;
         }
         row_group.close().map_err(parquet_error)?;
-        self.learn()
+        Ok(())
     }
 
     /// How the leaves of the first row group are encoded, by a look at its first rows.
@@ -319,10 +358,15 @@ impl<W: Write + Send> PartEncoder<W> {
     }
 }
 
-/// Rows of `batch` that are encoded before the row group's limits are looked at again. At least one.
-fn piece_rows(batch: &RecordBatch) -> usize {
-    let bytes = batch.get_array_memory_size().max(1);
-    ((batch.num_rows() as u128 * PIECE_BYTES as u128 / bytes as u128) as usize).max(1)
+/// Rows of a batch that are encoded before the row group's limits are looked at again. At least one.
+fn piece_rows(rows: usize, bytes: usize) -> usize {
+    ((rows as u128 * PIECE_BYTES as u128 / bytes.max(1) as u128) as usize).max(1)
+}
+
+/// The columns of a piece that hold giant values.
+fn giants(piece: &RecordBatch) -> Vec<usize> {
+    let is_giant = |column: &ArrayRef| column.to_data().get_slice_memory_size().is_ok_and(|bytes| bytes > GIANT_BYTES);
+    piece.columns().iter().enumerate().filter(|(_, column)| is_giant(column)).map(|(index, _)| index).collect()
 }
 
 fn gave_up_its_dictionary(chunk: &ColumnChunkMetaData) -> bool {

@@ -3,16 +3,20 @@
 //! The fuzz targets and the test that replays their corpora call the same functions.
 #![allow(dead_code)]
 
+use arrow::array::Array;
+use rivet::ErrorKind;
 use rivet::config::{self, LoadOptions};
 use rivet::journal::{envelope, wire};
 use rivet::manifest::{pointer, read};
 use rivet::run::event::{Event, Recorded};
 use rivet::run::ids::{ChainHash, EventSeq, RunOrdinal};
-use rivet::run::schema::ColumnType;
+use rivet::run::schema::{ColumnType, StructField};
 use rivet::run::{RunState, RunSummary, next};
+use rivet::source::postgres::decode::SpecialPolicy;
 use rivet::source::postgres::types::{Mapping, Select, Wire};
 use rivet::source::postgres::{DecodeColumn, Decoder};
 use std::path::Path;
+use std::sync::LazyLock;
 
 /// Of payloads. Those that there are not yet are refused.
 const VERSIONS: std::ops::RangeInclusive<u16> = 1..=3;
@@ -111,6 +115,166 @@ pub fn copy_stream(bytes: &[u8]) {
     {
         assert_eq!(batch.num_columns(), columns.len());
     }
+}
+
+/// A kind of column whose values are taken apart: how it is spelled, its wire form, and what it becomes.
+pub type Kind = (&'static str, Wire, ColumnType);
+
+/// The kinds of column that each target of values chooses among, for every decoder of values that are made of others or
+/// longer than their bytes. Corpora name a kind by its place: additions go to the end.
+pub static KINDS: LazyLock<Vec<(&str, Vec<Kind>)>> = LazyLock::new(|| {
+    use ColumnType as C;
+    let array = |element: Wire, dimensions| Wire::Array { element: Box::new(element), dimensions };
+    let list = |of: C| C::List(Box::new(of));
+    let field = |name: &str, column_type| StructField { name: name.to_owned(), column_type };
+    let composite = |wires: Vec<Wire>, types: Vec<C>| {
+        let fields = types.into_iter().enumerate().map(|(i, column_type)| field(&format!("f{i}"), column_type));
+        (Wire::Record(wires), C::Struct(fields.collect()))
+    };
+    let range = |of: Wire, to: C| (Wire::Range(Box::new(of)), C::Range(Box::new(to)));
+    let several = |of: &Wire| Wire::Multirange(Box::new(of.clone()));
+    let decimal = |precision, scale| C::Decimal { precision, scale };
+    let (dates, dates_type) = range(Wire::Date, C::Date);
+    let (numbers, numbers_type) = range(Wire::NumericText, C::Text);
+    let (wide, wide_type) = range(Wire::Numeric, decimal(60, 10));
+    let (moments, moments_type) = range(Wire::Timestamptz, C::TimestampUtc);
+    let (pair, pair_type) = composite(vec![Wire::Int4, Wire::Text], vec![C::Int32, C::Text]);
+    let (nest, nest_type) = composite(
+        vec![Wire::Bool, array(pair.clone(), 1), several(&dates), Wire::Jsonb],
+        vec![C::Bool, list(pair_type.clone()), list(dates_type.clone()), C::Json],
+    );
+    let (mixed, mixed_type) = composite(
+        vec![Wire::Interval, Wire::Hstore, Wire::Vector, Wire::NumericText, wide.clone(), pair.clone(), Wire::Uuid],
+        vec![C::Interval, C::Map, list(C::Float32), C::Text, wide_type.clone(), pair_type.clone(), C::Uuid],
+    );
+    let (many, many_type) = composite(vec![Wire::Numeric; 200], vec![decimal(60, 10); 200]);
+    vec![
+        (
+            "array",
+            vec![
+                ("int[]", array(Wire::Int4, 1), list(C::Int32)),
+                ("text[][]", array(Wire::Text, 2), list(list(C::Text))),
+                ("numeric(60,10)[][][]", array(Wire::Numeric, 3), list(list(list(decimal(60, 10))))),
+                ("numeric[]", array(Wire::NumericText, 1), list(C::Text)),
+                ("array of composites of many fields", array(many, 1), list(many_type)),
+                ("hstore[]", array(Wire::Hstore, 1), list(C::Map)),
+                ("vector[]", array(Wire::Vector, 1), list(list(C::Float32))),
+                ("datemultirange[]", array(several(&dates), 1), list(list(dates_type.clone()))),
+            ],
+        ),
+        (
+            "record",
+            vec![
+                ("composite", pair, pair_type),
+                ("composite of arrays of composites", nest, nest_type),
+                ("composite of everything else", mixed, mixed_type),
+            ],
+        ),
+        (
+            "range",
+            vec![
+                ("daterange", dates.clone(), dates_type.clone()),
+                ("numrange", numbers.clone(), numbers_type.clone()),
+                ("datemultirange", several(&dates), list(dates_type)),
+                ("nummultirange", several(&numbers), list(numbers_type)),
+                ("range of numeric(60,10)", wide, wide_type),
+                ("tstzrange", moments, moments_type),
+            ],
+        ),
+        ("hstore", vec![("hstore", Wire::Hstore, C::Map)]),
+        ("vector", vec![("vector", Wire::Vector, list(C::Float32)), ("halfvec", Wire::HalfVector, list(C::Float32))]),
+        (
+            "numeric",
+            vec![
+                ("numeric", Wire::NumericText, C::Text),
+                ("numeric(15,2)", Wire::Numeric, decimal(15, 2)),
+                ("numeric(38,10)", Wire::Numeric, decimal(38, 10)),
+                ("numeric(76,20)", Wire::Numeric, decimal(76, 20)),
+                ("numeric as int16", Wire::Numeric, C::Int16),
+                ("numeric as int64", Wire::Numeric, C::Int64),
+            ],
+        ),
+        ("interval", vec![("interval", Wire::Interval, C::Interval)]),
+    ]
+});
+
+/// The kind that an input's first byte chooses for a target, and what becomes of special values.
+pub fn chosen(target: &str, byte: u8) -> (Kind, SpecialPolicy) {
+    let (_, kinds) = KINDS.iter().find(|(name, _)| *name == target).expect("a target of values");
+    let policies = [SpecialPolicy::Usual, SpecialPolicy::Error, SpecialPolicy::Null, SpecialPolicy::Clamp];
+    let place = usize::from(byte);
+    (kinds[place % kinds.len()].clone(), policies[place / kinds.len() % policies.len()])
+}
+
+/// What one value may be, here.
+pub const MOST_BYTES: usize = 1 << 20;
+
+/// The value of a column of some kind, which the first byte chooses. It comes twice, with a NULL in between.
+fn value(target: &str, bytes: &[u8]) {
+    let Some((first, value)) = bytes.split_first() else { return };
+    let ((name, wire, column_type), special_values) = chosen(target, *first);
+    let mapping = Mapping { wire, column_type, select: Select::Plain };
+    let column = DecodeColumn { special_values, ..DecodeColumn::new("v", true, mapping) };
+    let mut decoder = Decoder::new(&[column], MOST_BYTES).expect("a decoder for a pair that the catalog makes");
+    let stream = copy_of(&[Some(value), None, Some(value)]);
+    match decoder.push(&stream).and_then(|()| decoder.take_batch()) {
+        Ok(batch) => {
+            assert_eq!(batch.num_rows(), 3, "{name}");
+            let array = batch.column(0);
+            array.to_data().validate_full().unwrap_or_else(|e| panic!("{name}: an array that is none: {e}"));
+            assert_eq!(array.slice(0, 1).to_data(), array.slice(2, 1).to_data(), "{name}: the same value twice");
+            assert!(array.get_array_memory_size() < 4 * MOST_BYTES, "{name}: {}", array.get_array_memory_size());
+        }
+        Err(error) => {
+            let place = error.what().contains("at byte ") || error.what().contains("\"v\"");
+            let kind = matches!(error.kind(), ErrorKind::SourceProtocol | ErrorKind::SourceValue);
+            assert!(kind && place, "{name}: {error}");
+            assert!(error.kind() != ErrorKind::SourceProtocol || error.what().contains("at byte "), "{name}: {error}");
+        }
+    }
+}
+
+pub fn array(bytes: &[u8]) {
+    value("array", bytes);
+}
+
+pub fn record(bytes: &[u8]) {
+    value("record", bytes);
+}
+
+/// Ranges and multiranges.
+pub fn range(bytes: &[u8]) {
+    value("range", bytes);
+}
+
+pub fn hstore(bytes: &[u8]) {
+    value("hstore", bytes);
+}
+
+/// Those of pgvector, of floats of either width.
+pub fn vector(bytes: &[u8]) {
+    value("vector", bytes);
+}
+
+/// As decimals, whole numbers and text.
+pub fn numeric(bytes: &[u8]) {
+    value("numeric", bytes);
+}
+
+pub fn interval(bytes: &[u8]) {
+    value("interval", bytes);
+}
+
+/// A COPY stream of one column.
+pub fn copy_of(values: &[Option<&[u8]>]) -> Vec<u8> {
+    let mut stream = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+    for value in values {
+        stream.extend(1_i16.to_be_bytes());
+        stream.extend(value.map_or(-1, |value| value.len() as i32).to_be_bytes());
+        stream.extend(value.unwrap_or_default());
+    }
+    stream.extend((-1_i16).to_be_bytes());
+    stream
 }
 
 /// `manifest.json`, of a run or of a root.

@@ -1,7 +1,7 @@
 //! Values of any length: one buffer of bytes, and offsets into it.
 
 use super::cells::{Cells, Flaw, NULL, Nulls, Problem, length, value};
-use super::numeric::push_numeric;
+use super::numeric::{printed_length, push_numeric};
 use arrow::array::{ArrayRef, BinaryArray, StringArray};
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use std::sync::Arc;
@@ -35,6 +35,16 @@ const SHORT: usize = 32;
 impl Bytes {
     pub fn new(form: Form, text: bool) -> Self {
         Bytes { form, text, values: Vec::new(), offsets: vec![0] }
+    }
+
+    /// Whether a few bytes on the wire may become many.
+    pub fn prints(&self) -> bool {
+        self.form == Form::Numeric
+    }
+
+    /// Bytes that `value` becomes, at most.
+    pub fn room(&self, value: &[u8]) -> usize {
+        if self.prints() { printed_length(value) } else { value.len() }
     }
 
     pub fn size(&self) -> usize {
@@ -114,9 +124,10 @@ impl Bytes {
     }
 }
 
-/// Room for what was needed the last time, and a little more.
+/// Room for what was needed the last time, and a little more; not for what only an unusually large value needed.
 pub(super) fn roomy(used: usize) -> usize {
-    used + used / 8
+    const MOST: usize = 1 << 20;
+    (used + used / 8).min(MOST)
 }
 
 /// A buffer may be UTF-8 as a whole while its values are not: one ends inside a character that the next one completes.
@@ -155,7 +166,7 @@ fn push_char(values: &mut Vec<u8>, field: &[u8], length: i32) -> Result<(), Prob
     match value(field, length) {
         [0] => {}
         [byte @ 1..=0x7f] => values.push(*byte),
-        [byte] => values.extend_from_slice(format!("\\{byte:03o}").as_bytes()),
+        [byte] => values.extend([b'\\', b'0' + (byte >> 6), b'0' + (byte >> 3 & 7), b'0' + (byte & 7)]),
         _ => return Err(Problem::Width { expected: 1, got: length }),
     }
     Ok(())

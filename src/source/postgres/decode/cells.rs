@@ -1,7 +1,6 @@
 //! What the scanner hands to the column decoders, and what they hand back when a value is not as it should be.
 
-use arrow::array::NullBufferBuilder;
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 
 /// The fields of one column in a block of rows.
 ///
@@ -20,11 +19,22 @@ impl<'a> Cells<'a> {
         self.at.len().div_ceil(self.stride)
     }
 
-    /// The fields from their lengths on, to the end of the data.
+    /// Those of the rows from `row` on.
+    pub fn behind(self, row: usize) -> Cells<'a> {
+        Cells { at: self.at.get(row * self.stride..).unwrap_or_default(), ..self }
+    }
+
+    /// A field from its length on, to the end of the data.
+    #[inline(always)]
+    pub fn field(&self, row: usize) -> (u32, &'a [u8]) {
+        let at = self.at.get(row * self.stride).copied().unwrap_or(NOWHERE);
+        (at, self.data.get(at as usize..).unwrap_or_default())
+    }
+
     #[inline(always)]
     pub fn fields(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
-        let data = self.data;
-        self.at.iter().step_by(self.stride).map(move |&at| (at, data.get(at as usize..).unwrap_or_default()))
+        let cells = *self;
+        (0..self.len()).map(move |row| cells.field(row))
     }
 }
 
@@ -163,7 +173,12 @@ pub(super) enum Problem {
 
 /// Validity of one column, without a bitmap until its first NULL, and what became of its special values.
 pub(super) struct Nulls {
-    bits: NullBufferBuilder,
+    /// Bits of the rows before those of `last`, least significant first. Empty while no value is NULL.
+    words: Vec<u64>,
+    /// Those of the last rows, fewer than 64.
+    last: u64,
+    rows: usize,
+    has_nulls: bool,
     allowed: bool,
     policy: SpecialPolicy,
     pub special: SpecialCounts,
@@ -171,12 +186,38 @@ pub(super) struct Nulls {
 
 impl Nulls {
     pub fn new(allowed: bool, policy: SpecialPolicy) -> Self {
-        Nulls { bits: NullBufferBuilder::new(1024), allowed, policy, special: SpecialCounts::default() }
+        let (words, special) = (Vec::new(), SpecialCounts::default());
+        Nulls { words, last: 0, rows: 0, has_nulls: false, allowed, policy, special }
     }
 
     #[inline(always)]
     pub fn valid(&mut self, count: usize) {
-        self.bits.append_n_non_nulls(count);
+        if self.has_nulls {
+            self.push(count);
+        } else {
+            self.rows += count;
+        }
+    }
+
+    /// Appends so many bits that are set.
+    #[inline(always)]
+    fn push(&mut self, mut count: usize) {
+        while count > 0 {
+            let begun = self.rows % 64;
+            let now = count.min(64 - begun);
+            self.last |= (u64::MAX >> (64 - now)) << begun;
+            self.advance(now);
+            count -= now;
+        }
+    }
+
+    /// Behind bits that are in `last` already, and do not go beyond it.
+    #[inline(always)]
+    fn advance(&mut self, count: usize) {
+        self.rows += count;
+        if self.rows.is_multiple_of(64) {
+            self.words.push(std::mem::take(&mut self.last).to_le());
+        }
     }
 
     #[inline(always)]
@@ -184,8 +225,19 @@ impl Nulls {
         if !self.allowed {
             return Err(Flaw { at, problem: Problem::Null });
         }
-        self.bits.append_null();
+        if !self.has_nulls {
+            self.begin();
+        }
+        self.advance(1);
         Ok(())
+    }
+
+    /// The bitmap, for rows that are all valid so far.
+    #[cold]
+    fn begin(&mut self) {
+        self.has_nulls = true;
+        let rows = std::mem::take(&mut self.rows);
+        self.push(rows);
     }
 
     /// Counts a special value. Whether the nearest value that fits takes its place; else NULL does.
@@ -214,6 +266,12 @@ impl Nulls {
     }
 
     pub fn finish(&mut self) -> Option<NullBuffer> {
-        self.bits.finish()
+        let rows = std::mem::take(&mut self.rows);
+        if !std::mem::take(&mut self.has_nulls) {
+            return None;
+        }
+        let mut words = std::mem::take(&mut self.words);
+        words.push(std::mem::take(&mut self.last).to_le());
+        Some(NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, rows)))
     }
 }

@@ -10,8 +10,8 @@ use crate::encode::arrow_schema::data_type;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::ColumnType;
 use crate::source::postgres::types::Wire;
-use arrow::array::{ArrayRef, BooleanArray, BooleanBufferBuilder, FixedSizeBinaryArray, PrimitiveArray};
-use arrow::buffer::{Buffer, NullBuffer, ScalarBuffer};
+use arrow::array::{ArrayRef, BooleanArray, FixedSizeBinaryArray, PrimitiveArray};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::{
     ArrowPrimitiveType, DataType, Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type,
     Int32Type, Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt32Type, UInt64Type, i256,
@@ -19,7 +19,7 @@ use arrow::datatypes::{
 use std::sync::Arc;
 
 enum Values {
-    Bool(BooleanBufferBuilder),
+    Bool(Vec<u8>),
     Int16(Vec<i16>),
     Int32(Vec<i32>),
     Int64(Vec<i64>),
@@ -34,7 +34,7 @@ enum Values {
     Decimal256(Decimal, Vec<i256>),
     /// A numeric without a fraction in a column of integers, between two of them.
     Whole((i64, i64), Vec<i64>),
-    Uuid(Vec<u8>),
+    Uuid(Vec<[u8; 16]>),
     Bytes(Bytes),
     Interval(Interval),
     List(Box<List>),
@@ -59,7 +59,7 @@ impl Column {
         let part = |wire: &Wire, column_type: &ColumnType| Column::new(wire, column_type, true, policy);
         let data_type = data_type(column_type);
         let values = match (wire, column_type) {
-            (Wire::Bool, C::Bool) => Values::Bool(BooleanBufferBuilder::new(0)),
+            (Wire::Bool, C::Bool) => Values::Bool(Vec::new()),
             (Wire::Int2, C::Int16) => Values::Int16(Vec::new()),
             (Wire::Int4, C::Int32) => Values::Int32(Vec::new()),
             (Wire::Int8, C::Int64) => Values::Int64(Vec::new()),
@@ -135,21 +135,21 @@ impl Column {
     pub fn decode(&mut self, cells: Cells<'_>) -> Result<(), Flaw> {
         let nulls = &mut self.nulls;
         match &mut self.values {
-            Values::Bool(out) => fixed::decode_bool(cells, nulls, out),
-            Values::Int16(out) => fixed::decode(cells, nulls, out, |bytes| Ok(i16::from_be_bytes(bytes))),
-            Values::Int32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(i32::from_be_bytes(bytes))),
-            Values::Int64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(i64::from_be_bytes(bytes))),
-            Values::UInt32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(u32::from_be_bytes(bytes))),
-            Values::UInt64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(u64::from_be_bytes(bytes))),
-            Values::Float32(out) => fixed::decode(cells, nulls, out, |bytes| Ok(f32::from_be_bytes(bytes))),
-            Values::Float64(out) => fixed::decode(cells, nulls, out, |bytes| Ok(f64::from_be_bytes(bytes))),
-            Values::Date(out) => fixed::decode(cells, nulls, out, fixed::date),
-            Values::Time(out) => fixed::decode(cells, nulls, out, fixed::time),
-            Values::Timestamp(out) => fixed::decode(cells, nulls, out, fixed::timestamp),
+            Values::Bool(out) => fixed::decode::<1, 5, _>(cells, nulls, out, fixed::boolean),
+            Values::Int16(out) => fixed::decode::<2, 6, _>(cells, nulls, out, |bytes| Ok(i16::from_be_bytes(bytes))),
+            Values::Int32(out) => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| Ok(i32::from_be_bytes(bytes))),
+            Values::Int64(out) => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| Ok(i64::from_be_bytes(bytes))),
+            Values::UInt32(out) => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| Ok(u32::from_be_bytes(bytes))),
+            Values::UInt64(out) => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| Ok(u64::from_be_bytes(bytes))),
+            Values::Float32(out) => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| Ok(f32::from_be_bytes(bytes))),
+            Values::Float64(out) => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| Ok(f64::from_be_bytes(bytes))),
+            Values::Date(out) => fixed::decode::<4, 8, _>(cells, nulls, out, fixed::date),
+            Values::Time(out) => fixed::decode::<8, 12, _>(cells, nulls, out, fixed::time),
+            Values::Timestamp(out) => fixed::decode::<8, 12, _>(cells, nulls, out, fixed::timestamp),
             Values::Decimal128(decimal, out) => decimal.decode128(cells, nulls, out),
             Values::Decimal256(decimal, out) => decimal.decode256(cells, nulls, out),
             Values::Whole(between, out) => decode_whole(cells, nulls, out, *between),
-            Values::Uuid(out) => fixed::decode_uuid(cells, nulls, out),
+            Values::Uuid(out) => fixed::decode::<16, 20, _>(cells, nulls, out, Ok),
             Values::Bytes(bytes) => bytes.decode(cells, nulls),
             Values::Interval(interval) => interval.decode(cells, nulls),
             Values::List(list) => list.decode(cells, nulls),
@@ -163,7 +163,7 @@ impl Column {
     /// Bytes of Arrow memory in use, without the validity bitmap.
     pub fn size(&self) -> usize {
         match &self.values {
-            Values::Bool(values) => values.len() / 8,
+            Values::Bool(values) => values.len(),
             Values::Int16(values) => size_of_val(values.as_slice()),
             Values::Int32(values) | Values::Date(values) => size_of_val(values.as_slice()),
             Values::Int64(values) | Values::Time(values) | Values::Timestamp(values) => size_of_val(values.as_slice()),
@@ -174,7 +174,7 @@ impl Column {
             Values::Decimal128(_, values) => size_of_val(values.as_slice()),
             Values::Decimal256(_, values) => size_of_val(values.as_slice()),
             Values::Whole(_, values) => size_of_val(values.as_slice()),
-            Values::Uuid(values) => values.len(),
+            Values::Uuid(values) => 16 * values.len(),
             Values::Bytes(bytes) => bytes.size(),
             Values::Interval(interval) => interval.size(),
             Values::List(list) => list.size(),
@@ -183,6 +183,60 @@ impl Column {
             Values::Hstore(hstore) => hstore.size(),
             Values::Vector(vector) => vector.size(),
         }
+    }
+
+    /// How many bytes nearly every field has, where the type says so.
+    pub fn width(&self) -> Option<u32> {
+        Some(match &self.values {
+            Values::Bool(_) => 1,
+            Values::Int16(_) => 2,
+            Values::Int32(_) | Values::UInt32(_) | Values::Float32(_) | Values::Date(_) => 4,
+            Values::Int64(_) | Values::UInt64(_) | Values::Float64(_) | Values::Time(_) | Values::Timestamp(_) => 8,
+            Values::Uuid(_) | Values::Interval(_) => 16,
+            _ => return None,
+        })
+    }
+
+    /// Arrow bytes that a NULL takes, without its bit.
+    pub fn null_bytes(&self) -> usize {
+        match &self.values {
+            Values::Bool(_) => 1,
+            Values::Int16(_) => 2,
+            Values::Int32(_) | Values::UInt32(_) | Values::Float32(_) | Values::Date(_) => 4,
+            Values::Int64(_) | Values::UInt64(_) | Values::Float64(_) | Values::Time(_) | Values::Timestamp(_) => 8,
+            Values::Whole(..) => 8,
+            Values::Decimal128(..) | Values::Uuid(_) | Values::Interval(_) => 16,
+            Values::Decimal256(..) => 32,
+            // An offset.
+            Values::Bytes(_) | Values::List(_) | Values::Hstore(_) | Values::Vector(_) => 4,
+            Values::Record(record) => record.fields.iter().map(Column::null_bytes).sum(),
+            Values::Range(range) => 3 + 2 * range.ends[0].null_bytes(),
+        }
+    }
+
+    /// Whether a few bytes on the wire may become many: numbers that are printed, and NULL for a composite of many fields.
+    pub fn swells(&self) -> bool {
+        const OFTEN_TAKEN: usize = 32;
+        let inside = match &self.values {
+            Values::Bytes(bytes) => bytes.prints(),
+            Values::List(list) => list.elements.swells(),
+            Values::Record(record) => record.fields.iter().any(Column::swells),
+            Values::Range(range) => range.ends[0].swells(),
+            _ => false,
+        };
+        inside || self.null_bytes() > OFTEN_TAKEN
+    }
+
+    /// Arrow bytes that a value takes, at most; `None` is NULL.
+    pub fn room(&self, value: Option<&[u8]>) -> usize {
+        let inside = value.map_or(0, |value| match &self.values {
+            Values::Bytes(bytes) => bytes.room(value),
+            Values::List(list) => list.room(value),
+            Values::Record(record) => record.room(value),
+            Values::Range(range) => range.room(value),
+            _ => value.len(),
+        });
+        inside.max(self.null_bytes())
     }
 
     /// Special values since the beginning, those inside of other values included.
@@ -205,7 +259,11 @@ impl Column {
         let nulls = self.nulls.finish();
         let data_type = &self.data_type;
         Ok(match &mut self.values {
-            Values::Bool(values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
+            Values::Bool(values) => {
+                let bits = BooleanBuffer::collect_bool(values.len(), |i| values.get(i) == Some(&1));
+                values.clear();
+                Arc::new(BooleanArray::new(bits, nulls))
+            }
             Values::Int16(values) => primitive::<Int16Type>(values, nulls, data_type),
             Values::Int32(values) => primitive::<Int32Type>(values, nulls, data_type),
             Values::Int64(values) => primitive::<Int64Type>(values, nulls, data_type),
@@ -232,7 +290,7 @@ impl Column {
             },
             Values::Uuid(values) => {
                 let fresh = Vec::with_capacity(roomy(values.len()));
-                let values = std::mem::replace(values, fresh);
+                let values = std::mem::replace(values, fresh).into_flattened();
                 Arc::new(FixedSizeBinaryArray::try_new(16, Buffer::from_vec(values), nulls).map_err(|_| 0_usize)?)
             }
             Values::Bytes(bytes) => bytes.finish(nulls)?,

@@ -60,8 +60,17 @@ impl List {
         4 * self.levels.iter().map(|level| level.offsets.len()).sum::<usize>() + self.elements.size()
     }
 
+    /// Arrow bytes that the elements of `value` take, at most.
+    pub fn room(&self, value: &[u8]) -> usize {
+        let start = match self.layout {
+            Layout::Array { dimensions } => HEADER + DIMENSION * dimensions,
+            Layout::Multirange => 4,
+        };
+        values_of(value, start, 0).map(|element| self.elements.room(element)).fold(0, usize::saturating_add)
+    }
+
     pub fn decode(&mut self, cells: Cells<'_>, nulls: &mut Nulls) -> Result<(), Flaw> {
-        self.at.clear();
+        clear(&mut self.at);
         let innermost = self.levels.last().and_then(|level| level.offsets.last()).copied().unwrap_or(0);
         // Every element takes four bytes and more.
         if innermost as usize + cells.data.len() / 4 > i32::MAX as usize {
@@ -123,7 +132,7 @@ impl List {
         if end != array.len() || claimed != Some(elements) {
             return Err(Problem::Malformed("an array whose elements are not as many as its dimensions say"));
         }
-        // The server prints it as `{}`, whatever the other dimensions claim.
+        // The server prints it as `{}`, whatever the other dimensions claim, and sends one itself: an empty int2vector cast to an array.
         if elements == 0 {
             self.close(0);
             return Ok(());
@@ -212,4 +221,32 @@ pub(super) fn fields_of(
         }
     }
     Ok(position)
+}
+
+/// The values that lie in `bytes` from `position` on, each behind `skipped` bytes and its length; `None` is NULL. Ends before
+/// what is no value.
+pub(super) fn values_of(
+    bytes: &[u8],
+    mut position: usize,
+    skipped: usize,
+) -> impl Iterator<Item = Option<&[u8]>> + use<'_> {
+    std::iter::from_fn(move || {
+        let start = position + skipped;
+        let length = int(bytes, start)?;
+        let value = match length {
+            NULL => None,
+            _ => Some(bytes.get(start + 4..)?.get(..usize::try_from(length).ok()?)?),
+        };
+        position = start + 4 + value.map_or(0, <[u8]>::len);
+        Some(value)
+    })
+}
+
+/// Positions that a block may leave behind without giving their memory back.
+const POSITIONS_KEPT: usize = 1 << 18;
+
+/// Empties positions, and gives memory back that only an unusually large value needed.
+pub(super) fn clear(at: &mut Vec<u32>) {
+    at.clear();
+    at.shrink_to(POSITIONS_KEPT);
 }

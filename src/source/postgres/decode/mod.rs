@@ -36,6 +36,14 @@ const LONGEST_EXTENSION: usize = 64 * 1024;
 /// The server builds a row in a buffer that cannot be larger.
 const LONGEST_ROW: usize = 1 << 30;
 
+/// Arrow bytes of one block, and of one batch, where few bytes on the wire become many: a numeric of 10 bytes may print as
+/// 131,072 digits. Elsewhere both are bounded by the bytes that arrive.
+const SWOLLEN_BLOCK: usize = 1 << 20;
+const SWOLLEN_BATCH: usize = 4 << 20;
+
+/// A length that no field has.
+const NO_WIDTH: u32 = u32::MAX - 1;
+
 /// Memory that `carry` may keep after a long row.
 const CARRY_KEPT: usize = 1 << 20;
 
@@ -87,11 +95,18 @@ pub struct Decoder {
     message: Message,
     /// The beginning of something that has not arrived whole.
     carry: Vec<u8>,
-    /// Positions of the fields of the rows in the block, row by row.
+    /// The usual length of each column's fields.
+    widths: Vec<u32>,
+    /// Room for the positions of the fields of a block, row by row.
     at: Vec<u32>,
     /// For each row of the block its position in the data and in the stream.
     rows_at: Vec<(u32, u64)>,
     block_rows: usize,
+    /// The columns whose values may take far more room than they have bytes.
+    swelling: Vec<usize>,
+    /// What the rows of the block, and of the batch, take in these.
+    swollen_block: usize,
+    swollen_batch: usize,
     /// Bytes of payload that were understood.
     offset: u64,
     batch_rows: usize,
@@ -112,6 +127,10 @@ impl Decoder {
             Field::new(&column.name, decoder.data_type().clone(), column.nullable)
         };
         let fields: Vec<_> = columns.iter().zip(&decoders).map(field_of).collect();
+        let block_rows = (BLOCK_FIELDS / columns.len().max(1)).max(1);
+        let widths = decoders.iter().map(|decoder| decoder.width().unwrap_or(NO_WIDTH)).collect();
+        let swelling = decoders.iter().enumerate().filter(|(_, decoder)| decoder.swells());
+        let swelling = swelling.map(|(index, _)| index).collect();
         Ok(Decoder {
             columns: columns.to_vec(),
             decoders,
@@ -121,9 +140,13 @@ impl Decoder {
             stage: Stage::Header,
             message: Message::default(),
             carry: Vec::new(),
-            at: Vec::with_capacity(BLOCK_FIELDS),
+            at: vec![0; block_rows * columns.len()],
             rows_at: Vec::new(),
-            block_rows: (BLOCK_FIELDS / columns.len().max(1)).max(1),
+            widths,
+            block_rows,
+            swelling,
+            swollen_block: 0,
+            swollen_batch: 0,
             offset: 0,
             batch_rows: 0,
             total_rows: 0,
@@ -187,12 +210,16 @@ impl Decoder {
     /// # Errors
     /// As [`Decoder::push`].
     pub fn push_messages(&mut self, chunk: &[u8]) -> Result<()> {
-        self.push_rows(chunk, usize::MAX).map(drop)
+        let mut taken = 0;
+        while taken < chunk.len() {
+            taken += self.push_rows(&chunk[taken..], usize::MAX)?;
+        }
+        Ok(())
     }
 
-    /// [`Decoder::push_messages`] that stops after the message with which the batch has `most` rows. How many bytes of
-    /// `chunk` were taken: the rest belongs to the next batch. A server sends each row in a message of its own, so the
-    /// batch has no row more.
+    /// [`Decoder::push_messages`] that stops after the message with which the batch has `most` rows, or has become far larger
+    /// than the bytes that it was made of. How many bytes of `chunk` were taken: the rest belongs to the next batch. A server
+    /// sends each row in a message of its own, so the batch has no row more.
     ///
     /// # Errors
     /// As [`Decoder::push`].
@@ -201,7 +228,8 @@ impl Decoder {
         loop {
             if self.message.left == 0 {
                 // The rows of the block are not in the batch yet, but on their way.
-                if self.batch_rows + self.rows_at.len() >= most {
+                let full = self.batch_rows + self.rows_at.len() >= most;
+                if full || (position > 0 && self.swollen_batch >= SWOLLEN_BATCH) {
                     break;
                 }
                 match self.message_header(chunk, position)? {
@@ -348,28 +376,56 @@ impl Decoder {
             self.trailer(i16::from_be_bytes(*count))?;
             return Ok(Some(position + 2));
         }
+        let noted = self.rows_at.len() * self.widths.len();
+        let places = self.at.get_mut(noted..).unwrap_or_default();
         let mut cursor = position + 2;
-        let noted = self.at.len();
-        for _ in 0..self.decoders.len() {
-            let Some(length) = data.get(cursor..).and_then(|rest| rest.first_chunk()) else {
-                self.at.truncate(noted);
+        for (index, (place, width)) in places.iter_mut().zip(&self.widths).enumerate() {
+            let Some(length) = data.get(cursor..cursor + 4).and_then(|rest| rest.first_chunk()) else {
                 return Ok(None);
             };
-            let length = i32::from_be_bytes(*length);
-            self.at.push(cursor as u32);
+            let length = u32::from_be_bytes(*length);
+            *place = cursor as u32;
             cursor += 4;
-            if length as u32 as usize <= self.max_value_bytes {
+            if length == *width {
+                // The same number as `length`, but the processor need not wait for it to know where the next field begins.
+                cursor += *width as usize;
+            } else if length as usize <= self.max_value_bytes {
                 cursor += length as usize;
-            } else if length != cells::NULL {
-                return Err(self.impossible_length(self.at.len() - 1 - noted, length));
+            } else if length.cast_signed() != cells::NULL {
+                return Err(self.impossible_length(data, index, length.cast_signed()));
             }
         }
         if cursor > end {
-            self.at.truncate(noted);
             return Ok(None);
         }
         self.rows_at.push((position as u32, self.offset));
+        if !self.swelling.is_empty() {
+            self.bound_row(data, noted)?;
+        }
         Ok(Some(cursor))
+    }
+
+    /// Notes how much room the row whose positions begin at `noted` takes, and ends the block when that is enough.
+    fn bound_row(&mut self, data: &[u8], noted: usize) -> Result<()> {
+        let mut row = 0;
+        for i in 0..self.swelling.len() {
+            let index = self.swelling[i];
+            let field = self.at.get(noted + index).and_then(|at| data.get(*at as usize..)).unwrap_or_default();
+            let length = cells::length(field);
+            let value = (length != cells::NULL).then(|| cells::value(field, length));
+            let room = self.decoders[index].room(value);
+            row += room;
+            // What a NULL takes is the column's, and not the value's.
+            if value.is_some() && (room > self.max_value_bytes || row > LONGEST_ROW) {
+                return Err(self.impossible_room(data, index, room));
+            }
+        }
+        self.swollen_block += row;
+        self.swollen_batch += row;
+        if self.swollen_block >= SWOLLEN_BLOCK {
+            self.decode_block(data)?;
+        }
+        Ok(())
     }
 
     /// The trailer looks like a row of -1 fields.
@@ -390,14 +446,15 @@ impl Decoder {
             return Ok(());
         }
         let stride = self.decoders.len();
+        let at = self.at.get(..rows * stride).unwrap_or_default();
         for (index, decoder) in self.decoders.iter_mut().enumerate() {
-            let cells = Cells { data, at: &self.at[index..], stride };
+            let cells = Cells { data, at: &at[index..], stride };
             if let Err(flaw) = decoder.decode(cells) {
                 return Err(self.flawed(data, index, flaw));
             }
         }
-        self.at.clear();
         self.rows_at.clear();
+        self.swollen_block = 0;
         self.batch_rows += rows;
         self.total_rows += rows as u64;
         Ok(())
@@ -408,6 +465,7 @@ impl Decoder {
     /// # Errors
     /// `SourceValue` when text is not UTF-8, which happens in databases without an encoding.
     pub fn take_batch(&mut self) -> Result<RecordBatch> {
+        self.swollen_batch = 0;
         let mut arrays = Vec::with_capacity(self.decoders.len());
         for index in 0..self.decoders.len() {
             match self.decoders[index].finish() {
@@ -424,13 +482,17 @@ impl Decoder {
         Error::new(ErrorKind::SourceProtocol, format!("the COPY stream is broken at byte {}: {what}", self.offset))
     }
 
+    /// In the row behind those of the block, of which the columns before this one were noted.
     #[cold]
-    fn impossible_length(&self, index: usize, length: i32) -> Error {
+    fn impossible_length(&self, data: &[u8], index: usize, length: i32) -> Error {
         let name = &self.columns[index].name;
         if length < 0 {
             return self.broken(format_args!("column {name:?} has a length of {length}"));
         }
-        let what = format!("column {name:?} holds a value of {length} bytes; {} are allowed", self.max_value_bytes);
+        let known = self.key.iter().all(|key| *key < index);
+        let key = if known { self.key_of(data, self.rows_at.len()) } else { String::new() };
+        let allowed = self.max_value_bytes;
+        let what = format!("column {name:?} holds a value{key} of {length} bytes; {allowed} are allowed");
         Error::new(ErrorKind::SourceValue, what)
     }
 
@@ -472,6 +534,15 @@ impl Decoder {
             wire = element;
         }
         Some(wire).filter(|wire| !matches!(wire, Wire::Record(_) | Wire::Range(_) | Wire::Multirange(_)))
+    }
+
+    #[cold]
+    fn impossible_room(&self, data: &[u8], index: usize, room: usize) -> Error {
+        let (name, allowed) = (&self.columns[index].name, self.max_value_bytes);
+        let key = self.key_of(data, self.rows_at.len().saturating_sub(1));
+        let what =
+            format!("column {name:?} holds a value{key} that takes {room} bytes when decoded; {allowed} are allowed");
+        Error::new(ErrorKind::SourceValue, what)
     }
 
     #[cold]

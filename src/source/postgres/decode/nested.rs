@@ -6,6 +6,7 @@
 use super::bytes::{Bytes, Form, roomy};
 use super::cells::{Cells, Flaw, NOWHERE, NULL, Nulls, Problem, Special, SpecialPolicy, length, value};
 use super::column::Column;
+use super::list::{clear, values_of};
 use arrow::array::{
     ArrayRef, BooleanArray, BooleanBufferBuilder, Float32Array, Int32Array, Int64Array, ListArray, MapArray,
     StructArray,
@@ -32,8 +33,14 @@ impl Record {
         self.fields.iter().map(Column::size).sum()
     }
 
+    /// Arrow bytes that the fields of `value` take, at most.
+    pub fn room(&self, value: &[u8]) -> usize {
+        let parts = self.fields.iter().zip(values_of(value, 4, 4));
+        parts.map(|(field, part)| field.room(part)).fold(0, usize::saturating_add)
+    }
+
     pub fn decode(&mut self, cells: Cells<'_>, nulls: &mut Nulls) -> Result<(), Flaw> {
-        self.at.iter_mut().for_each(Vec::clear);
+        self.at.iter_mut().for_each(clear);
         for (at, cell) in cells.fields() {
             let length = length(cell);
             if length == NULL {
@@ -108,8 +115,14 @@ impl Range {
         self.ends.iter().map(Column::size).sum::<usize>() + 3 * self.flags[0].len() / 8
     }
 
+    /// Arrow bytes that the ends of `value` take, at most.
+    pub fn room(&self, value: &[u8]) -> usize {
+        let end = &self.ends[0];
+        values_of(value, 1, 0).take(2).map(|part| end.room(part)).fold(2 * end.null_bytes(), usize::saturating_add)
+    }
+
     pub fn decode(&mut self, cells: Cells<'_>, nulls: &mut Nulls) -> Result<(), Flaw> {
-        self.at.iter_mut().for_each(Vec::clear);
+        self.at.iter_mut().for_each(clear);
         for (at, cell) in cells.fields() {
             let length = length(cell);
             if length == NULL {
@@ -250,7 +263,7 @@ impl Hstore {
     }
 
     pub fn decode(&mut self, cells: Cells<'_>, nulls: &mut Nulls) -> Result<(), Flaw> {
-        self.at.iter_mut().for_each(Vec::clear);
+        self.at.iter_mut().for_each(clear);
         let before = self.offsets.last().copied().unwrap_or(0);
         if before as usize + cells.data.len() / 8 > i32::MAX as usize {
             let at = cells.at.first().copied().unwrap_or_default();

@@ -187,6 +187,18 @@ fn decimal256(bytes: &[u8], scale: i32, limit: i256) -> Result<i256, Unread> {
     Ok(if parts.negative { sum.wrapping_neg() } else { sum })
 }
 
+/// PostgreSQL's NUMERIC_DSCALE_MASK: digits behind the point that can be displayed.
+const MOST_DISPLAYED: usize = 0x3fff;
+
+/// Bytes that [`push_numeric`] appends for `bytes`, at most.
+pub(super) fn printed_length(bytes: &[u8]) -> usize {
+    let Some(&[_, _, w0, w1, _, _, s0, s1]) = bytes.first_chunk::<HEADER>() else { return 0 };
+    let weight = i16::from_be_bytes([w0, w1]);
+    let display_scale = usize::from(u16::from_be_bytes([s0, s1]));
+    // Sign, digits before the point, the point, digits behind it; or the word for an infinity.
+    1 + 4 * usize::try_from(i32::from(weight.max(0)) + 1).unwrap_or(0) + 1 + display_scale.min(MOST_DISPLAYED) + 8
+}
+
 /// Appends a numeric as `numeric_out` prints it: all digits before the point, and as many behind it as its display scale says.
 pub(super) fn push_numeric(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Problem> {
     let parts = match parts(bytes) {
@@ -202,6 +214,9 @@ pub(super) fn push_numeric(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Proble
         Err(Unread::Broken(problem)) => return Err(problem),
     };
     let display_scale = bytes.get(6..8).map_or(0, |scale| usize::from(u16::from_be_bytes([scale[0], scale[1]])));
+    if display_scale > MOST_DISPLAYED {
+        return Err(Problem::Malformed("a numeric with an impossible display scale"));
+    }
     let count = (parts.digits.len() / 2) as i32;
     let digit = |exponent: i32| {
         let index = parts.weight - exponent;
@@ -237,15 +252,18 @@ pub(super) fn push_numeric(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Proble
 }
 
 /// The four decimal digits of one in base 10000; without leading zeros where none are wanted.
+#[inline(always)]
 fn push_digits(out: &mut Vec<u8>, digit: u16, with_zeros: bool) {
-    let mut started = with_zeros;
-    for power in [1000, 100, 10, 1] {
-        let decimal = (digit / power % 10) as u8;
-        started |= decimal > 0;
-        if started {
-            out.push(b'0' + decimal);
-        }
-    }
+    let decimals = [digit / 1000, digit / 100 % 10, digit / 10 % 10, digit % 10].map(|decimal| b'0' + decimal as u8);
+    let skipped = match digit {
+        _ if with_zeros => 0,
+        0 => 4,
+        1..10 => 3,
+        10..100 => 2,
+        100..1000 => 1,
+        _ => 0,
+    };
+    out.extend_from_slice(&decimals[skipped..]);
 }
 
 /// What all values of a decimal column share.
