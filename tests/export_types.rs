@@ -349,3 +349,23 @@ fn the_settings_of_the_server_do_not_reach_the_values() {
     ));
     assert_exported(&database, "public.t", "SELECT * FROM public.t");
 }
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn an_enum_that_gains_a_value_in_the_middle_of_a_run_arrives_with_it() {
+    let database = Database::create("enum_gains");
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok');
+         CREATE TABLE t (id int PRIMARY KEY, m mood, ms mood[]);
+         INSERT INTO t SELECT g, 'ok', '{sad,NULL}' FROM generate_series(1, 400) AS g; ANALYZE t;",
+    );
+    let lines = "table: t\nmode: chunked\nchunk_count: 4\nparallel: 1";
+    let scratch = Scratch::with(&database, &[export("orders", lines)]);
+    let killed = support::rivet::Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@2=kill").run(&["run"]);
+    assert!(killed.killed(), "{killed}");
+    let run = support::converge::journaled_run(&scratch).expect("the run is in the journal");
+    database.execute("ALTER TYPE mood ADD VALUE 'gl\u{fc}cklich, \"sehr\"' BEFORE 'sad'");
+    database.execute("UPDATE t SET m = enum_first(NULL::mood), ms = ARRAY[enum_first(NULL::mood)] WHERE id > 300");
+    let run_dir = scratch.run_dir(&run_id(&scratch.resume_ok(&run)));
+    oracle::assert_same_rows(&database, "SELECT * FROM t", &run_dir);
+}
