@@ -178,10 +178,13 @@ fn drive(address: Arc<Address>, settings: SessionSettings, made: oneshot::Sender
         tokio::select! {
             _ = &mut connection => {}
             () = closing.notified() => {
-                // What still runs was given up, and would run on: a server looks for its client only when it has an answer.
                 if timeout(STILL_RUNNING, &mut connection).await.is_err() {
-                    // A server that cannot be reached any more has nothing to cancel.
-                    let _ = timeout(FAREWELL, address.cancel(&token)).await;
+                    // A question that was given up would run on: a server looks for its client only when it has an answer. A COPY
+                    // cancels itself when nobody reads it any more.
+                    if turn.try_lock().is_ok() {
+                        // A server that cannot be reached any more has nothing to cancel.
+                        let _ = timeout(FAREWELL, address.cancel(&token)).await;
+                    }
                     drop(timeout(FAREWELL, &mut connection).await);
                 }
             }
