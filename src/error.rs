@@ -123,7 +123,7 @@ error_kinds! {
     DestinationUnwritable = "RIVET_DESTINATION_UNWRITABLE", Unavailable, Never, "Check the directory's owner and permissions, then resume the run.";
     DestinationFull = "RIVET_DESTINATION_FULL", Unavailable, Never, "Free some space, then resume the run.";
     DestinationIo = "RIVET_DESTINATION_IO", Unavailable, Never, "Look at the system's log for the disk, then resume the run.";
-    DestinationForeign = "RIVET_DESTINATION_FOREIGN", Protected, Never, "Choose an empty directory; rivet does not write among files that it did not make.";
+    DestinationForeign = "RIVET_DESTINATION_FOREIGN", Protected, Never, "Choose another directory, or move away what is named; rivet replaces nothing that it did not make.";
     DestinationMismatch = "RIVET_DESTINATION_MISMATCH", Protected, Never, "Files were changed or removed after the run; export anew with `rivet run --fresh`.";
 
     JournalBusy = "RIVET_JOURNAL_BUSY", Busy, Never, "Wait for the other process, or look at it with `rivet status`.";

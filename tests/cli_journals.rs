@@ -208,3 +208,42 @@ fn every_verb_that_needs_descriptors_says_so_when_there_are_none() {
     assert!(seen >= 5, "{seen} limits were too low");
     scratch.rivet(&["run", "-q"]).expect_exit(0);
 }
+
+#[test]
+fn a_journal_that_may_not_be_read_is_named_hides_no_other_and_is_not_called_damaged() {
+    use std::os::unix::fs::PermissionsExt;
+    let (_database, scratch) = two_exports("forbidden");
+    let bound = Rivet::new(&scratch).bound_by_permissions();
+    let state = scratch.path().join(".rivet");
+    fs::create_dir(state.join("lost+found")).expect("a state directory can be written");
+    let mode = |path: &str, mode: u32| {
+        fs::set_permissions(state.join(path), PermissionsExt::from_mode(mode)).expect("the owner may");
+    };
+    // What no export can be named is nobody's journal.
+    mode("lost+found", 0);
+    bound.run(&["runs"]).expect_exit(0);
+    for (path, was) in [("a", 0o755), ("a/log", 0o755), ("a/log/db", 0o644), ("a/FORMAT", 0o644), ("a/head", 0o644)] {
+        mode(path, 0);
+        for words in [&["runs"][..], &["status"], &["replay"], &["journal", "verify"]] {
+            let told = bound.run(words).expect_error(5, "RIVET_JOURNAL_UNOPENABLE").expect_in_stderr("export \"a\"");
+            let told = told.expect_in_stderr("Check the permissions").expect_nowhere("--accept-loss");
+            assert!(told.stdout.contains("b"), "{path}: {told}");
+        }
+        let one = bound.run(&["runs", "--journal", ".rivet/a"]).expect_error(5, "RIVET_JOURNAL_UNOPENABLE");
+        one.expect_in_stderr("Check the permissions");
+        bound.run(&["run", "-q", "-e", "a"]).expect_error(6, "RIVET_JOURNAL_UNWRITABLE");
+        bound.run(&["journal", "repair", "--accept-loss"]).expect_error(6, "RIVET_JOURNAL_UNWRITABLE");
+        bound.run(&["journal", "prune", "--keep", "1"]).expect_error(6, "RIVET_JOURNAL_UNWRITABLE");
+        mode(path, was);
+    }
+    mode("a", 0);
+    mode("b", 0);
+    bound.run(&["runs"]).expect_error(5, "RIVET_JOURNAL_UNOPENABLE").expect_in_stderr("export \"b\"");
+    mode("", 0);
+    bound.run(&["runs"]).expect_error(5, "RIVET_JOURNAL_UNOPENABLE").expect_in_stderr("Check the permissions");
+    for path in ["", "a", "b", "lost+found"] {
+        mode(path, 0o755);
+    }
+    scratch.rivet(&["journal", "verify"]).expect_exit(0);
+    assert_eq!(scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries().len(), 2, "nothing was given up");
+}

@@ -121,6 +121,8 @@ fn each_mistake_has_its_code_its_place_and_a_word_that_helps() {
         (instead("name: orders", "name: or/ders"), ConfigInvalid, "5:11", "becomes part of file names"),
         (instead("name: orders", "name: .."), ConfigInvalid, "5:11", "letters, digits"),
         (instead("name: orders", "name: naïve"), ConfigInvalid, "5:11", "letters, digits"),
+        (instead("name: orders", "name: '-x'"), ConfigInvalid, "5:11", "begins an option"),
+        (instead("name: orders", "name: .x"), ConfigInvalid, "5:11", "the first a letter"),
         (format!("{SOURCE}{EXPORT}{}", EXPORT.replace("exports:\n", "").replace("orders", "Orders")), ConfigInvalid, "9:11", "the first is at"),
         (export("tabel: x"), ConfigUnknownKey, "9:5", "Did you mean `table`?"),
         (export("query: select 1"), ConfigInvalid, "6:12", "beside another selection"),
@@ -187,6 +189,14 @@ fn each_mistake_has_its_code_its_place_and_a_word_that_helps() {
         (instead("path: out", "path: 'o/{date'"), ConfigInvalid, "8:39", "without a `}`"),
         (instead("path: out", "path: 'o/}'"), ConfigInvalid, "8:39", "without a `{`"),
         (instead("path: out", "path: ''"), ConfigInvalid, "8:39", "must not be empty"),
+        (instead("path: out", "path: ~/out"), ConfigInvalid, "8:39", "only a shell resolves"),
+        (instead("path: out", "path: '~'"), ConfigInvalid, "8:39", "absolute path"),
+        (instead("path: out", "path: 'file:///tmp/out'"), ConfigInvalid, "8:39", "without `file://`"),
+        (instead("path: out", "path: 's3://bucket/out'"), ConfigInvalid, "8:39", "local directories only"),
+        (instead("path: out", "path: .rivet"), ConfigInvalid, "8:39", "lies in the state directory"),
+        (instead("path: out", "path: ./a/../.rivet/out"), ConfigInvalid, "8:39", "outside of it"),
+        (instead("path: out", "path: 'a/{export}/b'") + "state_dir: a/orders\n", ConfigInvalid, "8:39", "lies in the state directory"),
+        (export("") + "state_dir: ~/state\n", ConfigInvalid, "9:12", "only a shell resolves"),
     ];
     let mut wrong = Vec::new();
     for (text, kind, at, word) in &table {

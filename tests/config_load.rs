@@ -272,6 +272,50 @@ fn only_what_was_asked_for_is_returned_and_what_was_not_may_need_a_later_version
 }
 
 #[test]
+fn what_another_export_needs_has_to_be_given_for_that_one_alone() {
+    let other = "  - query: select ${limit}\n    name: ${prefix}-events\n    format: parquet\n    destination: { type: local, path: '$${date}' }\n";
+    let third =
+        "  - name: third\n    query_file: q.sql\n    format: parquet\n    destination: { type: local, path: out }\n";
+    let project = project().file("q.sql", "select ${lower}").param("prefix", "big");
+    let mut project = project.file("rivet.yaml", &format!("{SOURCE}{EXPORT}{other}{third}"));
+    project.options.exports = vec!["orders".into()];
+    assert_eq!(only(&project.load().unwrap()).name, "orders");
+    for (wanted, missing) in [("big-events", "`${limit}`"), ("third", "`${lower}`")] {
+        project.options.exports = vec![wanted.into()];
+        let error = project.load().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConfigUnset);
+        assert!(error.what().contains(missing), "{error}");
+    }
+    project.options.exports = Vec::new();
+    assert_eq!(project.load().unwrap_err().kind(), ErrorKind::ConfigUnset);
+    let mut project = project.param("limit", "5");
+    project.options.exports = vec!["big-events".into()];
+    let config = project.load().unwrap();
+    assert_eq!(only(&config).selection, Selection::Query("select 5".into()));
+    assert!(only(&config).destination.path.ends_with("${date}"), "values are filled once");
+    // Its name has to be known to tell whether it was asked for, and so has the source.
+    project.options.exports = vec!["orders".into()];
+    project.options.params.remove("prefix");
+    assert_eq!(project.load().unwrap_err().kind(), ErrorKind::ConfigUnset);
+    let project = project.file("rivet.yaml", &format!("{}{EXPORT}", SOURCE.replace("reader", "${limit2}")));
+    assert_eq!(project.load().unwrap_err().kind(), ErrorKind::ConfigUnset);
+}
+
+#[test]
+fn a_destination_in_the_state_directory_is_refused_by_whatever_name_and_one_beside_it_is_not() {
+    let mut project = with("", "");
+    let state = project.dir.path().join("out");
+    for (state_dir, refused) in [("out", true), (".", true), ("out2", false), ("out/orders", false)] {
+        project.options.state_dir = Some(project.dir.path().join(state_dir));
+        assert_eq!(project.load().is_err(), refused, "{state_dir}");
+    }
+    std::fs::create_dir(&state).unwrap();
+    std::os::unix::fs::symlink(&state, project.dir.path().join("link")).unwrap();
+    project.options.state_dir = Some(project.dir.path().join("link"));
+    assert_eq!(project.load().unwrap_err().kind(), ErrorKind::ConfigInvalid);
+}
+
+#[test]
 fn the_state_directory_is_found_without_a_valid_file() {
     let mut project = project().file("rivet.yaml", &format!("state_dir: ../state\n{SOURCE}{EXPORT}"));
     let parent = project.dir.path().parent().unwrap().to_path_buf();

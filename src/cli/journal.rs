@@ -249,17 +249,15 @@ fn directories(from: &From, export: Option<&str>) -> Result<Vec<PathBuf>> {
         Some(path) => path.clone(),
         None => from.place.resolve()?,
     };
-    let is_journal = |dir: &PathBuf| dir.join("FORMAT").is_file();
-    if is_journal(&path) {
-        return Ok(vec![path]);
+    let mut found = reader::directories(&path)?;
+    if found == [path.clone()] {
+        return Ok(found);
     }
-    let missing = |what: &str| Error::new(ErrorKind::JournalMissing, format!("{} {what}", path.display()));
-    let entries = std::fs::read_dir(&path).map_err(|error| missing("cannot be read").with_source(error))?;
-    let asked = |dir: &PathBuf| export.is_none_or(|name| dir.file_name().is_some_and(|own| own == name));
-    let mut found: Vec<PathBuf> =
-        entries.flatten().map(|entry| entry.path()).filter(is_journal).filter(asked).collect();
-    found.sort();
-    if found.is_empty() { Err(missing("holds no such journal")) } else { Ok(found) }
+    found.retain(|dir| export.is_none_or(|name| dir.file_name().is_some_and(|own| own == name)));
+    match found.is_empty() {
+        true => Err(Error::new(ErrorKind::JournalMissing, format!("{} holds no such journal", path.display()))),
+        false => Ok(found),
+    }
 }
 
 fn repair(args: &Repair, out: &mut Out) -> Result<Exit> {

@@ -41,9 +41,10 @@ impl From {
             Some(path) => path.clone(),
             None => self.place.resolve()?,
         };
+        let is_journal = |dir: &PathBuf| reader::is_journal(dir).unwrap_or(false);
         let own = path.join(crate::engine::export_of(run_id));
         // The id is the user's: it must not lead out of the state directory.
-        if own != path && own.parent() == Some(&path) && reader::is_journal(&own) && !reader::is_journal(&path) {
+        if own != path && own.parent() == Some(&path) && is_journal(&own) && !is_journal(&path) {
             // Why it cannot be read, if it cannot, is told by the search through all.
             if let Ok(journals) = reader::read(&own)
                 && find(&journals, run_id).is_ok()

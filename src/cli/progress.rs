@@ -131,35 +131,39 @@ impl Watched {
         Some(Duration::from_secs(left / rows_per_second + 1))
     }
 
-    /// `1,234,567 of about 6,000,000 rows (20 %), 250,000 rows/s, 31.2 MB/s, about 19 s left`
-    fn figures(&self) -> String {
+    /// `1,234,567 of about 6,000,000 rows (20 %), 250,000 rows/s, 31.2 MB/s, about 19 s left`, or as much of it as fits
+    /// into `room` characters: what tells least goes first.
+    fn figures(&self, room: usize) -> String {
         let rows = self.total_rows();
-        let mut text = match self.estimated_rows {
-            0 => figures::counted(rows, "row"),
-            _ if rows >= self.estimated_rows => figures::counted(rows, "row"),
-            estimated => format!(
-                "{} of about {} rows ({} %)",
-                figures::count(rows),
-                figures::count(estimated),
-                u128::from(rows) * 100 / u128::from(estimated)
-            ),
-        };
+        let (mut done, mut shortest) = (figures::counted(rows, "row"), figures::count(rows));
+        if rows < self.estimated_rows {
+            shortest = format!("{} %", u128::from(rows) * 100 / u128::from(self.estimated_rows));
+            done =
+                format!("{} of about {} rows ({shortest})", figures::count(rows), figures::count(self.estimated_rows));
+        }
         if let Some(stage) = &self.stage {
-            text.push_str(&format!(", {stage}"));
-            return text;
+            return shortened(&format!("{done}, {stage}"), room);
         }
-        if let Some((rows, bytes)) = self.rates() {
-            text.push_str(&format!(", {} rows/s, {}/s", figures::count(rows), figures::bytes(bytes)));
-        }
-        if let Some(left) = self.remaining() {
-            let left = match left.as_secs() {
-                seconds @ 0..60 => format!("{seconds} s"),
-                _ => figures::duration(left),
-            };
-            text.push_str(&format!(", about {left} left"));
-        }
-        text
+        let rates = self.rates();
+        let rows_rate = rates.map(|(rows, _)| format!(", {} rows/s", figures::count(rows))).unwrap_or_default();
+        let bytes_rate = rates.map(|(_, bytes)| format!(", {}/s", figures::bytes(bytes))).unwrap_or_default();
+        let left = self.remaining().map_or_else(String::new, |left| match left.as_secs() {
+            seconds @ 0..60 => format!(", about {seconds} s left"),
+            _ => format!(", about {} left", figures::duration(left)),
+        });
+        let texts = [
+            format!("{done}{rows_rate}{bytes_rate}{left}"),
+            format!("{done}{rows_rate}{left}"),
+            format!("{done}{left}"),
+            done,
+        ];
+        let fits = |text: &String| text.chars().count() <= room;
+        texts.into_iter().find(fits).unwrap_or_else(|| shortened(&shortest, room))
     }
+}
+
+fn shortened(text: &str, room: usize) -> String {
+    text.chars().take(room).collect()
 }
 
 /// A notice that deserves a line of its own.
@@ -230,16 +234,52 @@ impl Lines {
                 next = now + self.every;
                 for watched in exports.iter_mut().filter(|watched| !watched.finished) {
                     watched.sample(now);
-                    (self.tell)(&format!("{}: {}\n", watched.export, watched.figures()));
+                    (self.tell)(&format!("{}: {}\n", watched.export, watched.figures(usize::MAX)));
                 }
             }
         }
     }
 }
 
+/// How a line is divided, in characters. A line that is longer than the terminal is wide wraps, and what wraps is not
+/// taken away again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    name: usize,
+    bar: usize,
+    figures: usize,
+}
+
+impl Layout {
+    fn of(columns: usize, longest_name: usize) -> Layout {
+        // Some terminals wrap a line that reaches their last column.
+        let columns = columns.max(20) - 1;
+        let name = longest_name.min(columns / 3);
+        let bar = match columns {
+            0..50 => 6,
+            50..100 => 12,
+            _ => 24,
+        };
+        Layout { name, bar, figures: columns.saturating_sub(name + 1 + bar + 1) }
+    }
+
+    fn style(self) -> ProgressStyle {
+        let Layout { name, bar, .. } = self;
+        let style = ProgressStyle::with_template(&format!("{{prefix:>{name}!.bold}} {{bar:{bar}.cyan/dim}} {{msg}}"));
+        // The template is one for all numbers; were it wrong, a plain bar is better than no run.
+        style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─")
+    }
+}
+
+/// What standard error's terminal is wide; 80 when it does not say.
+fn terminal_columns() -> usize {
+    let size = rustix::termios::tcgetwinsize(std::io::stderr());
+    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+}
+
 struct Bars {
     multi: MultiProgress,
-    style: ProgressStyle,
+    layout: Layout,
     bars: Vec<ProgressBar>,
 }
 
@@ -247,10 +287,7 @@ const REDRAW: Duration = Duration::from_millis(200);
 
 impl Bars {
     fn new(target: ProgressDrawTarget) -> Bars {
-        let style = ProgressStyle::with_template("{prefix:>16.bold} {bar:24.cyan/dim} {msg}");
-        // The template is a constant; were it wrong, a plain bar is better than no run.
-        let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸─");
-        Bars { multi: MultiProgress::with_draw_target(target), style, bars: Vec::new() }
+        Bars { multi: MultiProgress::with_draw_target(target), layout: Layout::of(80, 16), bars: Vec::new() }
     }
 
     fn follow(mut self, notices: &Receiver<Notice>) {
@@ -266,6 +303,7 @@ impl Bars {
                         let _ = self.multi.println(text);
                     }
                     if index >= self.bars.len() {
+                        self.lay_out(&exports);
                         self.add(&exports[index].export);
                     }
                     if exports[index].finished {
@@ -278,14 +316,25 @@ impl Bars {
             let now = Instant::now();
             if now >= next {
                 next = now + REDRAW;
+                self.lay_out(&exports);
                 self.draw(&mut exports, now);
             }
         }
         self.bars.iter().for_each(ProgressBar::finish_and_clear);
     }
 
+    /// By the terminal as it is now, and the exports that are known by now.
+    fn lay_out(&mut self, exports: &[Watched]) {
+        let longest = exports.iter().map(|watched| watched.export.chars().count()).max().unwrap_or(0);
+        let layout = Layout::of(terminal_columns(), longest);
+        if layout != self.layout {
+            self.layout = layout;
+            self.bars.iter().for_each(|bar| bar.set_style(layout.style()));
+        }
+    }
+
     fn add(&mut self, export: &str) {
-        let bar = self.multi.add(ProgressBar::new(1).with_style(self.style.clone()));
+        let bar = self.multi.add(ProgressBar::new(1).with_style(self.layout.style()));
         bar.set_prefix(export.to_owned());
         self.bars.push(bar);
     }
@@ -295,7 +344,7 @@ impl Bars {
             watched.sample(now);
             bar.set_length(watched.goal().max(1));
             bar.set_position(watched.total_rows());
-            bar.set_message(watched.figures());
+            bar.set_message(watched.figures(self.layout.figures));
         }
     }
 }
@@ -328,7 +377,16 @@ mod tests {
         watched.sample(start);
         watched.apply(&rows(100));
         watched.sample(start + Duration::from_secs(1));
-        assert_eq!(watched.figures(), "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9 s left");
+        for (room, told) in [
+            (usize::MAX, "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9 s left"),
+            (68, "200 of about 1,000 rows (20 %), 100 rows/s, 100 KB/s, about 9 s left"),
+            (67, "200 of about 1,000 rows (20 %), 100 rows/s, about 9 s left"),
+            (57, "200 of about 1,000 rows (20 %), about 9 s left"),
+            (45, "200 of about 1,000 rows (20 %)"),
+            (29, "20 %"),
+        ] {
+            assert_eq!(watched.figures(room), told);
+        }
         for second in 2..20 {
             watched.apply(&rows(10));
             watched.sample(start + Duration::from_secs(second));
@@ -341,10 +399,39 @@ mod tests {
         let mut watched = Watched::new("orders");
         watched.apply(&planned());
         watched.apply(&rows(5000));
-        assert_eq!(watched.figures(), "5,100 rows");
+        assert_eq!(watched.figures(80), "5,100 rows");
         assert_eq!(watched.goal(), 5100);
         watched.apply(&Notice::RowsDiscarded { export: "orders".into(), rows: 6000, bytes: 0 });
-        assert_eq!(watched.figures(), "100 of about 1,000 rows (10 %)");
+        assert_eq!(watched.figures(80), "100 of about 1,000 rows (10 %)");
+    }
+
+    #[test]
+    fn no_line_is_longer_than_the_terminal_is_wide() {
+        let mut watched = Watched::new("orders");
+        let start = Instant::now();
+        watched.apply(&Notice::Planned {
+            export: "orders".into(),
+            slices: 9,
+            slices_done: 0,
+            estimated_rows: 123_456_789_012,
+            rows_done: 12_345_678_901,
+            reason: String::new(),
+        });
+        watched.sample(start);
+        watched.apply(&rows(1_234_567));
+        watched.sample(start + Duration::from_secs(1));
+        for columns in 20..200 {
+            for longest in [1, 16, 128] {
+                let layout = Layout::of(columns, longest);
+                let figures = watched.figures(layout.figures).chars().count();
+                assert!(layout.name + 1 + layout.bar + 1 + figures < columns, "{columns} columns: {layout:?}");
+            }
+        }
+        assert_eq!(
+            Layout::of(160, 6),
+            Layout { name: 6, bar: 24, figures: 127 },
+            "a short name takes no more than it is"
+        );
     }
 
     #[test]

@@ -50,7 +50,13 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         Some(path) => path.clone(),
         None => journaled_config(&state_dir, export, &args.run_id)?,
     };
-    let config = run::load_for(&config_path, export, &args.params, &state_dir)?;
+    let config = run::load_for(&config_path, export, &args.params, &state_dir).map_err(|error| {
+        if args.place.config.is_none() && error.kind() == ErrorKind::ConfigMissing {
+            let what = format!("{}, which the journal of {} names", error.what(), args.run_id);
+            return Error::new(ErrorKind::ConfigMissing, what).with_hint("Name the file as it is now with `-c FILE`.");
+        }
+        error
+    })?;
     let report = run::watched(Style::choose(args.quiet, args.json), |runtime, notices, stop| {
         engine::resume(runtime, &config, &args.run_id, args.force, notices, stop)
     })?;

@@ -134,8 +134,10 @@ pub fn show(out: &mut Out, reports: Vec<ExportReport>, json: bool, resume: &dyn 
         summary::json(out, &summaries)?;
     }
     for report in &reports {
-        if let (Some(summary), false) = (&report.summary, json) {
-            out.write(&summary::text(summary, &resume(&summary.run_id)));
+        let Some(summary) = report.summary.as_ref().filter(|_| !json) else { continue };
+        // That the run once succeeded is not what a refusal to mend it is about.
+        if summary.status != "success" || report.error.is_none() {
+            out.write(&summary::text(summary, report.error.as_ref(), &resume(&summary.run_id)));
         }
     }
     out.flush();

@@ -60,10 +60,12 @@ pub fn json(out: &mut super::output::Out, summaries: &[&RunSummary]) -> Result<(
     out.json(&Runs { runs: summaries.to_vec(), warnings: warnings(summaries) })
 }
 
-/// The block for a run that this process worked on. `resume` is the command that goes on with it, shown where that
-/// makes sense.
-pub fn text(summary: &RunSummary, resume: &str) -> String {
-    text_of(summary, Moment::Ended, resume)
+/// The block for a run that this process worked on, or was kept from working on by `error`. `resume` is the command that
+/// goes on with it, shown where that makes sense.
+pub fn text(summary: &RunSummary, error: Option<&Error>, resume: &str) -> String {
+    // The same command would be refused once more.
+    let is_refused = error.is_some_and(|error| needs_a_person(error.exit()));
+    block(summary, Moment::Ended, if is_refused { None } else { Some(resume) })
 }
 
 /// How what is shown relates to now.
@@ -79,6 +81,10 @@ pub enum Moment<'a> {
 
 /// The block for any run.
 pub fn text_of(summary: &RunSummary, moment: Moment<'_>, resume: &str) -> String {
+    block(summary, moment, Some(resume))
+}
+
+fn block(summary: &RunSummary, moment: Moment<'_>, resume: Option<&str>) -> String {
     let mut block = heading(summary, moment);
     for (label, value) in rows(summary) {
         // Writing to a String cannot fail.
@@ -92,7 +98,7 @@ pub fn text_of(summary: &RunSummary, moment: Moment<'_>, resume: &str) -> String
     if more > 0 {
         let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}", "", figures::counted(more, "more warning"));
     }
-    if matches!(moment, Moment::Ended) && is_resumable(summary) {
+    if let (Some(resume), Moment::Ended, true) = (resume, moment, is_resumable(summary)) {
         let _ = writeln!(block, "  {DIM}{:<12}{DIM:#} {BOLD}{resume}{BOLD:#}", "next");
     }
     block
@@ -250,11 +256,15 @@ pub fn is_resumable(summary: &RunSummary) -> bool {
         "interrupted" | "running" => true,
         "failed" => {
             let code = summary.journal.outcome().and_then(|finished| finished.code.as_deref());
-            let exit = code.and_then(ErrorKind::from_code).map_or(Exit::Failed, |kind| kind.class().exit);
-            !matches!(exit, Exit::Integrity | Exit::Drift | Exit::Protected | Exit::Usage)
+            !needs_a_person(code.and_then(ErrorKind::from_code).map_or(Exit::Failed, |kind| kind.class().exit))
         }
         _ => false,
     }
+}
+
+/// Whether repeating the same command is of no use before somebody has changed something.
+fn needs_a_person(exit: Exit) -> bool {
+    matches!(exit, Exit::Integrity | Exit::Drift | Exit::Protected | Exit::Usage)
 }
 
 /// `rivet resume RUN -c FILE --param NAME=…`, with what is the default left out. The values of parameters are left out

@@ -4,8 +4,10 @@ use super::journals::{self, From};
 use super::output::Out;
 use super::{errors, figures};
 use crate::error::{Error, ErrorKind, Exit, Result};
+use crate::run::RunSummary;
 use crate::verify::validate::{Depth, ValidationReport, validate};
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 /// Check delivered files against their manifest
 ///
@@ -51,11 +53,10 @@ enum HowDeep {
 
 pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let prefix = match (&args.prefix, &args.run_id) {
-        (Some(prefix), _) => prefix.clone(),
+        (Some(prefix), _) => prefix_given(prefix)?,
         (None, Some(run_id)) => {
             let journals = args.from.read_for(run_id)?;
-            let run = journals::find(&journals, run_id)?;
-            PathBuf::from(&run.summary.journal.planned().run.prefix)
+            prefix_of(&journals::find(&journals, run_id)?.summary)?
         }
         (None, None) => return Err(Error::new(ErrorKind::Usage, "neither a run nor --prefix is given")),
     };
@@ -80,6 +81,44 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         false => format!("{} is not what its manifest says: {problems}", prefix.display()),
     };
     Err(Error::new(ErrorKind::ValidationFailed, what))
+}
+
+/// # Errors
+/// `Usage` when there is no such directory.
+fn prefix_given(prefix: &Path) -> Result<PathBuf> {
+    let what = match std::fs::metadata(prefix) {
+        Ok(metadata) if !metadata.is_dir() => "is not a directory",
+        Err(error) if is_gone(&error) => "does not exist",
+        // What else stands in the way is told by whoever lists it.
+        _ => return Ok(prefix.to_owned()),
+    };
+    Err(Error::new(ErrorKind::Usage, format!("{} {what}", prefix.display()))
+        .with_hint("Name the directory that holds a run's files and its manifest; `rivet status` shows where that is."))
+}
+
+/// Where the run delivered to.
+///
+/// # Errors
+/// `ValidationFailed` when that is gone: the output is not what its manifest says.
+fn prefix_of(summary: &RunSummary) -> Result<PathBuf> {
+    let prefix = PathBuf::from(&summary.journal.planned().run.prefix);
+    match std::fs::metadata(&prefix) {
+        Err(error) if is_gone(&error) => {
+            let (run_id, place) = (&summary.run_id, prefix.display());
+            let what = match summary.status.as_str() {
+                "success" => format!("the output of {run_id} is gone: {place} does not exist"),
+                status => format!("{run_id} has no output, its status is {status}: {place} does not exist"),
+            };
+            Err(Error::new(ErrorKind::ValidationFailed, what)
+                .with_hint("Put it back from a copy, or export anew with `rivet run --fresh`."))
+        }
+        _ => Ok(prefix),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    // There cannot be one of a name that is too long.
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::InvalidFilename)
 }
 
 fn text(prefix: &str, report: &ValidationReport) -> String {

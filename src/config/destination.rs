@@ -35,7 +35,18 @@ pub fn read(context: &Context<'_>, field: &Field<'_>) -> Result<DestinationConfi
     let path = section.required("path")?;
     refuse_keys_of_other_stores(&section)?;
     check_tokens(&path)?;
-    Ok(DestinationConfig { path: context.beside(path.text()?) })
+    Ok(DestinationConfig { path: context.directory(&path)? })
+}
+
+/// What a run delivers and what rivet remembers stay apart: whoever clears the one must not lose the other, and a run's folder
+/// in between would be taken for a journal.
+pub fn refuse_state_dir(context: &Context<'_>, export: &ExportConfig, path: &Field<'_>) -> Result<()> {
+    let (root, _) = resolve_destination(export, "{run_id}", "{date}");
+    if !real(&root).starts_with(real(&context.state_dir)) {
+        return Ok(());
+    }
+    let what = format!("lies in the state directory {}", context.state_dir.display());
+    Err(path.invalid(&what).with_hint("Choose a directory outside of it, such as `./out`; journals are kept there."))
 }
 
 fn refuse_keys_of_other_stores(section: &Section<'_>) -> Result<()> {

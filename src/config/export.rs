@@ -89,11 +89,14 @@ pub fn read_name(field: &Field<'_>) -> Result<(String, String)> {
     let section = field.section(KEYS)?;
     let field = section.required("name")?;
     let name = field.text()?;
-    let valid = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if !name.chars().all(valid) || name.len() > MAX_NAME || matches!(name, "." | "..") {
+    let first = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let valid = |c: char| first(c) || matches!(c, '-' | '.');
+    if !name.starts_with(first) || !name.chars().all(valid) || name.len() > MAX_NAME {
         return Err(field
-            .not(" a name of letters, digits, `_`, `-` and `.`, at most 128 of them")
-            .with_hint("The name becomes part of file names."));
+            .not(
+                " a name of letters, digits, `_`, `-` and `.`, at most 128 of them, the first a letter, a digit or `_`",
+            )
+            .with_hint("The name becomes part of file names and of commands, where a `-` begins an option."));
     }
     Ok((name.to_owned(), field.at()))
 }
@@ -159,6 +162,7 @@ pub fn read(context: &Context<'_>, field: &Field<'_>, source: &Source) -> Result
         definition: Fingerprint::default(),
     };
     let template = section.required("destination")?.section(&["type", "path"])?.required("path")?;
+    destination::refuse_state_dir(context, &export, &template)?;
     export.definition = definition::fingerprint(&export, &source.config, template.text()?);
     Ok(export)
 }

@@ -56,6 +56,8 @@ struct Context<'a> {
     file: String,
     /// The file's directory, absolute.
     dir: PathBuf,
+    /// Where journals are kept, absolute.
+    state_dir: PathBuf,
     params: &'a BTreeMap<String, String>,
     env: &'a dyn Fn(&str) -> Option<String>,
     /// Parameters that filled something.
@@ -68,6 +70,32 @@ impl<'a> Context<'a> {
         lexically_clean(&self.dir.join(path))
     }
 
+    /// [`Context::beside`] of a directory that is made when it is missing. What a shell or a browser would have understood is
+    /// not made as a folder of that name.
+    fn directory(&self, field: &Field<'_>) -> Result<PathBuf> {
+        let path = field.text()?;
+        let scheme = path.split_once("://").map(|(scheme, _)| scheme).filter(|scheme| {
+            let mut chars = scheme.chars();
+            chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+                && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        });
+        match scheme {
+            Some("file") => {
+                return Err(field.invalid("is a URL").with_hint("Write the directory alone, without `file://`."));
+            }
+            Some(_) => {
+                let what = "is a URL, and this version writes to local directories only";
+                return Err(field.invalid(what).with_hint("Write to a directory, and copy or mount it from there."));
+            }
+            None => {}
+        }
+        if path.starts_with('~') {
+            let hint = "Write the absolute path, or `${HOME}/…`; `./~` is a folder of that name.";
+            return Err(field.invalid("begins with `~`, which only a shell resolves").with_hint(hint));
+        }
+        Ok(self.beside(path))
+    }
+
     fn values(&self) -> Values<'a> {
         Values { params: self.params, env: self.env, used: self.used }
     }
@@ -77,7 +105,7 @@ impl<'a> Context<'a> {
 ///
 /// # Errors
 /// The `Config…` kinds, each with `file:line:column` and the key. The whole file is checked, also what was not asked
-/// for; only what this version cannot do yet does not matter there.
+/// for; only what this version cannot do yet, and what is not given for `${…}`, does not matter there.
 pub fn load(path: &Path, options: &LoadOptions) -> Result<Config> {
     load_with(path, options, &|name| std::env::var(name).ok())
 }
@@ -92,7 +120,9 @@ pub fn read(path: &Path, text: &str, options: &LoadOptions, env: &dyn Fn(&str) -
     let absolute = absolute(path)?;
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
     let used = RefCell::default();
-    let context = Context { file: path.display().to_string(), dir, params: &options.params, env, used: &used };
+    let state_dir = dir.join(".rivet");
+    let file = path.display().to_string();
+    let mut context = Context { file, dir, state_dir, params: &options.params, env, used: &used };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut root = yaml::parse(&context.file, text)?;
     if matches!(root.value, yaml::Value::Null) {
@@ -100,22 +130,59 @@ pub fn read(path: &Path, text: &str, options: &LoadOptions, env: &dyn Fn(&str) -
         let hint = "Add `source` and `exports`; docs/config.md has an example.";
         return Err(Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint));
     }
-    interpolate::fill(&context.file, &mut root, &context.values())?;
+    let unfilled = fill(&context, &mut root, &options.exports)?;
     let section = Section::open(&context.file, "", &root, KEYS)?;
+    context.state_dir = match (&options.state_dir, section.get("state_dir")) {
+        (Some(dir), _) => self::absolute(dir)?,
+        (None, Some(field)) => context.directory(&field)?,
+        (None, None) => context.state_dir,
+    };
     let source = source::read(&context, &section.required("source")?)?;
-    let (exports, all_read) = read_exports(&context, &section, &source, &options.exports)?;
+    let (exports, all_read) = read_exports(&context, &section, &source, &options.exports, &unfilled)?;
     refuse_what_is_not_built(&section)?;
     if all_read {
         refuse_unused_params(&context)?;
     }
     let flag = |key| section.get(key).map(|field| field.flag()).transpose().map(Option::unwrap_or_default);
-    let state_dir = match (&options.state_dir, section.get("state_dir")) {
-        (Some(dir), _) => self::absolute(dir)?,
-        (None, Some(field)) => context.beside(field.text()?),
-        (None, None) => context.dir.join(".rivet"),
-    };
     let parallel_exports = flag("parallel_exports")? | flag("parallel_export_processes")?;
-    Ok(Config { path: absolute, source: source.config, exports, parallel_exports, state_dir })
+    Ok(Config { path: absolute, source: source.config, exports, parallel_exports, state_dir: context.state_dir })
+}
+
+/// Fills every value. An export that was not asked for, and for which something is not given, stays unfilled but for its
+/// name; what is returned are the places of those in the list.
+fn fill(context: &Context<'_>, root: &mut yaml::Node, asked: &[String]) -> Result<BTreeSet<usize>> {
+    let mut unfilled = BTreeSet::new();
+    let fill = |node: &mut yaml::Node| interpolate::fill(&context.file, node, &context.values());
+    let yaml::Value::Mapping(entries) = &mut root.value else { return fill(root).map(|()| unfilled) };
+    for entry in entries {
+        let yaml::Value::Sequence(exports) = &mut entry.node.value else {
+            fill(&mut entry.node)?;
+            continue;
+        };
+        for (index, export) in exports.iter_mut().enumerate() {
+            let name = name_of(export).cloned();
+            match fill(export) {
+                Err(error) if entry.key == "exports" && error.kind() == ErrorKind::ConfigUnset => {
+                    let Some(mut name) = name else { return Err(error) };
+                    fill(&mut name)?;
+                    let wanted = |text: &str| asked.is_empty() || asked.iter().any(|asked| asked == text);
+                    match (&name.value, name_of(export)) {
+                        (yaml::Value::Scalar(scalar), Some(place)) if !wanted(&scalar.text) => *place = name,
+                        _ => return Err(error),
+                    }
+                    unfilled.insert(index);
+                }
+                filled => filled?,
+            }
+        }
+    }
+    Ok(unfilled)
+}
+
+/// An export's `name`, as far as it has one.
+fn name_of(export: &mut yaml::Node) -> Option<&mut yaml::Node> {
+    let yaml::Value::Mapping(entries) = &mut export.value else { return None };
+    entries.iter_mut().find(|entry| entry.key == "name").map(|entry| &mut entry.node)
 }
 
 /// The state directory that a file names, for commands that read journals: nothing else in the file has to be valid.
@@ -127,17 +194,18 @@ pub fn state_dir_of(path: &Path) -> Result<PathBuf> {
     let dir = absolute.parent().unwrap_or(Path::new("/")).to_path_buf();
     let (params, used) = (BTreeMap::new(), RefCell::default());
     let env = &|name: &str| std::env::var(name).ok();
-    let context = Context { file: path.display().to_string(), dir, params: &params, env, used: &used };
+    let (file, state_dir) = (path.display().to_string(), dir.join(".rivet"));
+    let context = Context { file, dir, state_dir, params: &params, env, used: &used };
     let root = yaml::parse(&context.file, &read_text(path, yaml::MAX_FILE_BYTES, ErrorKind::ConfigMissing)?)?;
-    let yaml::Value::Mapping(entries) = root.value else { return Ok(context.dir.join(".rivet")) };
+    let yaml::Value::Mapping(entries) = root.value else { return Ok(context.state_dir) };
     let Some(mut entry) = entries.into_iter().find(|entry| entry.key == "state_dir") else {
-        return Ok(context.dir.join(".rivet"));
+        return Ok(context.state_dir);
     };
     interpolate::fill(&context.file, &mut entry.node, &context.values())?;
     let only = yaml::Node { place: entry.place, value: yaml::Value::Mapping(vec![entry]) };
     match Section::open(&context.file, "", &only, KEYS)?.get("state_dir") {
-        Some(field) => Ok(context.beside(field.text()?)),
-        None => Ok(context.dir.join(".rivet")),
+        Some(field) => context.directory(&field),
+        None => Ok(context.state_dir),
     }
 }
 
@@ -160,6 +228,7 @@ fn read_exports(
     section: &Section<'_>,
     source: &source::Source,
     asked: &[String],
+    unfilled: &BTreeSet<usize>,
 ) -> Result<(Vec<ExportConfig>, bool)> {
     let list = section.required("exports")?;
     let fields = list.items()?;
@@ -178,13 +247,19 @@ fn read_exports(
         }
     }
     let (mut exports, mut all_read) = (Vec::new(), true);
-    for (field, name) in fields.iter().zip(&names) {
+    for (index, (field, name)) in fields.iter().zip(&names).enumerate() {
+        if unfilled.contains(&index) {
+            all_read = false;
+            continue;
+        }
         let wanted = asked.is_empty() || asked.contains(name);
         match export::read(context, field, source) {
             Ok(export) if wanted => exports.push(export),
             Ok(_) => {}
-            // Another export may use what this version lacks: that is nobody's trouble today.
-            Err(error) if !wanted && error.kind() == ErrorKind::ConfigUnsupported => all_read = false,
+            // Another export may use what this version lacks, or what was not given: that is nobody's trouble today.
+            Err(error) if !wanted && matches!(error.kind(), ErrorKind::ConfigUnsupported | ErrorKind::ConfigUnset) => {
+                all_read = false;
+            }
             Err(error) => return Err(error),
         }
     }

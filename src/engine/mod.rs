@@ -13,6 +13,7 @@ mod memory;
 pub mod notice;
 mod planning;
 mod reading;
+mod same_run;
 mod settle;
 pub mod stop;
 mod worker;
@@ -22,7 +23,7 @@ pub use ledger::Ledger;
 pub use memory::peak_rss_mb;
 pub use stop::Stop;
 
-use crate::config::{Config, ExportConfig, resolve_destination, still_resolves_to};
+use crate::config::{Config, ExportConfig, resolve_destination};
 use crate::destination::is_published;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Holder, Journal};
@@ -33,6 +34,7 @@ use crate::run::state::Life;
 use crate::run::{Command, RunState, RunSummary};
 use crate::verify::validate::{Depth, validate};
 use notice::Notice;
+use same_run::refuse_another_run;
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -202,7 +204,7 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     };
     let mut ledger = Ledger::reopen(journal, last, context.clock)?;
     if ledger.state().is_unfinished() {
-        let changed = refuse_another_run(ledger.state(), context.export).err();
+        let changed = refuse_another_run(&ledger.state().planned, context.export, &context.config.source).err();
         let has_parts = ledger.state().parts().next().is_some();
         let same_policy = ledger.state().planned.skip_empty == context.export.skip_empty;
         let reason = match changed {
@@ -221,28 +223,6 @@ fn begin(context: &ExportContext<'_>, journal: Journal, request: RunRequest) -> 
     let journal = ledger.into_journal();
     let previous = previous_schema(&journal, context.export, request)?;
     Ok((plan(context, journal, previous, request)?, false))
-}
-
-/// A run goes on under the definition that it was planned with, and where its files lie.
-fn refuse_another_run(state: &RunState, export: &ExportConfig) -> Result<()> {
-    refuse_another_definition(state, export)?;
-    let RunPlanned { run_id, root, .. } = &state.planned;
-    still_resolves_to(export, run_id, Path::new(root)).map_err(|now| {
-        let what = format!("run {run_id} delivers to {root}, and the configuration now says {}", now.display());
-        let hint = "Put the directory back where it was to resume, or start anew with `rivet run --fresh`.";
-        Error::new(ErrorKind::RunChanged, what).with_hint(hint)
-    })
-}
-
-fn refuse_another_definition(state: &RunState, export: &ExportConfig) -> Result<()> {
-    if state.planned.definition == export.definition {
-        return Ok(());
-    }
-    let what = format!(
-        "run {} is unfinished, and the export's definition has changed since it was planned",
-        state.planned.run_id
-    );
-    Err(Error::new(ErrorKind::RunChanged, what))
 }
 
 /// The schema that the new run's is compared with: that of the export's last successful run. None where the change since
@@ -360,7 +340,7 @@ fn resume_export(
         Ok(ledger) => ledger,
         Err(error) => return failed(error),
     };
-    match refuse_to_go_on(&mut ledger, export_config, force) {
+    match refuse_to_go_on(&mut ledger, config, export_config, force) {
         Ok(GoOn::Yes { forced }) => {
             context.forced = forced;
             finish(&context, ledger, true)
@@ -406,7 +386,7 @@ enum GoOn {
     NothingLeft,
 }
 
-fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> Result<GoOn> {
+fn refuse_to_go_on(ledger: &mut Ledger, config: &Config, export: &ExportConfig, force: bool) -> Result<GoOn> {
     let run_id = ledger.summary().run_id.clone();
     match ledger.state().life {
         Life::Abandoned => Err(Error::new(ErrorKind::RunSuperseded, format!("{run_id} was abandoned for a later run"))),
@@ -414,7 +394,7 @@ fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> R
         Life::Closed(_) => match check_complete(ledger) {
             Ok(()) => Ok(GoOn::NothingLeft),
             Err(error) if force && ledger.is_last() => {
-                refuse_another_run(ledger.state(), export)?;
+                refuse_another_run(&ledger.state().planned, export, &config.source)?;
                 Ok(GoOn::Yes { forced: Some(error.what().to_owned()) })
             }
             Err(error) if force => {
@@ -424,7 +404,7 @@ fn refuse_to_go_on(ledger: &mut Ledger, export: &ExportConfig, force: bool) -> R
             Err(error) => Err(error),
         },
         _ => {
-            refuse_another_run(ledger.state(), export)?;
+            refuse_another_run(&ledger.state().planned, export, &config.source)?;
             match refuse_published(ledger.state()) {
                 Ok(()) => Ok(GoOn::Yes { forced: None }),
                 Err(error) if force => Ok(GoOn::Yes { forced: Some(error.what().to_owned()) }),

@@ -292,8 +292,11 @@ fn settle_head(paths: &Paths, witness: &Witness, tip: Mark, rewrite: bool) -> io
 
 /// sled would make a new, empty log where one is missing, and hide what happened.
 fn refuse_missing_log(paths: &Paths, witness: &Witness) -> Result<()> {
+    let data = sled_store::data_file(&paths.log());
+    // A log that may not be looked into is not one that is gone.
+    let is_there = data.try_exists().map_err(|error| unwritable(&data, "cannot be read", error))?;
     match witness.mark {
-        Some(mark) if mark.seq.0 > 0 && !sled_store::data_file(&paths.log()).exists() => {
+        Some(mark) if mark.seq.0 > 0 && !is_there => {
             let refusal = recover::Refusal::Truncated { have: crate::run::ids::EventSeq(0), want: mark.seq };
             Err(Error::from(refusal).at(paths.dir.display()))
         }
@@ -445,14 +448,15 @@ pub fn replace_log(paths: &Paths, anchor: recover::Anchor, events: &dyn Store) -
 }
 
 /// Where the log lies: a stop between the two renames of [`exchange_log`] leaves the verified copy under its own name.
-pub fn whereabouts(paths: &Paths) -> PathBuf {
+pub fn whereabouts(paths: &Paths) -> io::Result<PathBuf> {
     let retry = paths.retry();
-    if !paths.log().exists() && sled_store::data_file(&retry).exists() { retry } else { paths.log() }
+    let is_retry = !paths.log().try_exists()? && sled_store::data_file(&retry).try_exists()?;
+    Ok(if is_retry { retry } else { paths.log() })
 }
 
 /// Gives such a copy the name of the log.
 pub fn put_back_log(paths: &Paths) -> Result<()> {
-    let found = whereabouts(paths);
+    let found = whereabouts(paths).map_err(|error| unwritable(&paths.log(), "cannot be read", error))?;
     if found != paths.log() {
         fs::rename(&found, paths.log()).map_err(|error| unwritable(&paths.log(), "cannot be put back", error))?;
     }

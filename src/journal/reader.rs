@@ -91,7 +91,7 @@ impl ExportJournal {
 /// Reads the journal of one export, all journals of a state directory, or a file that `rivet journal export` wrote.
 ///
 /// # Errors
-/// `JournalMissing` when there is none. The errors of [`super::Journal::open`] when `path` names one journal; in a state
+/// `JournalMissing` when there is none, `JournalUnopenable` when nobody can tell. The errors of [`super::Journal::open`] when `path` names one journal; in a state
 /// directory they stand in [`ExportJournal::problem`].
 pub fn read(path: &Path) -> Result<Vec<ExportJournal>> {
     read_with(path, OpenOptions::default())
@@ -128,8 +128,27 @@ pub fn holder(dir: &Path) -> Option<Holder> {
 }
 
 /// Whether the directory is one journal's, as opposed to a directory of several.
-pub fn is_journal(dir: &Path) -> bool {
-    Paths::new(dir).format().exists()
+///
+/// # Errors
+/// Nobody can tell: the directory may not be entered.
+pub fn is_journal(dir: &Path) -> io::Result<bool> {
+    match Paths::new(dir).format().try_exists() {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        told => told,
+    }
+}
+
+/// The journals under `path`: itself, or those in it when it is a state directory. One that may not be entered is among
+/// them: what cannot be read must not pass for what is not there.
+///
+/// # Errors
+/// `JournalUnopenable` when nobody can tell, `JournalMissing` when there is none.
+pub fn directories(path: &Path) -> Result<Vec<PathBuf>> {
+    match find(path)? {
+        Found::Text => Err(missing(path, "is a file, and not a journal's directory")),
+        Found::Journal => Ok(vec![path.to_owned()]),
+        Found::StateDirectory(dirs) => Ok(dirs),
+    }
 }
 
 enum Found {
@@ -139,25 +158,38 @@ enum Found {
 }
 
 fn find(path: &Path) -> Result<Found> {
-    let missing = |what: &str| Error::new(ErrorKind::JournalMissing, format!("{} {what}", path.display()));
     let metadata = fs::metadata(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => missing("does not exist"),
-        _ => missing(&format!("cannot be read: {error}")).with_source(error),
+        io::ErrorKind::NotFound => missing(path, "does not exist"),
+        io::ErrorKind::PermissionDenied => unreadable(path, error),
+        _ => missing(path, &format!("cannot be read: {error}")).with_source(error),
     })?;
     if metadata.is_file() {
         return Ok(Found::Text);
     }
-    if is_journal(path) {
+    if is_journal(path).map_err(|error| unreadable(path, error))? {
         return Ok(Found::Journal);
     }
-    let entries =
-        fs::read_dir(path).map_err(|error| missing(&format!("cannot be read: {error}")).with_source(error))?;
-    let mut dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|dir| is_journal(dir)).collect();
+    let mut dirs = Vec::new();
+    for entry in fs::read_dir(path).map_err(|error| unreadable(path, error))? {
+        let dir = entry.map_err(|error| unreadable(path, error))?.path();
+        if is_journal(&dir).unwrap_or_else(|_| may_be_an_exports(&dir)) {
+            dirs.push(dir);
+        }
+    }
     dirs.sort();
     if dirs.is_empty() {
-        return Err(missing("holds no journal"));
+        return Err(missing(path, "holds no journal"));
     }
     Ok(Found::StateDirectory(dirs))
+}
+
+fn missing(path: &Path, what: &str) -> Error {
+    Error::new(ErrorKind::JournalMissing, format!("{} {what}", path.display()))
+}
+
+/// No export's name has a `+` in it, as `lost+found` has, and what a repair put aside.
+fn may_be_an_exports(dir: &Path) -> bool {
+    dir.file_name().is_some_and(|name| !name.to_string_lossy().contains('+'))
 }
 
 fn export_name(dir: &Path) -> String {
@@ -168,7 +200,13 @@ fn export_name(dir: &Path) -> String {
 
 fn read_directory(dir: &Path, options: OpenOptions) -> Result<ExportJournal> {
     let paths = Paths::new(dir);
-    disk::check_format(&paths)?;
+    disk::check_format(&paths).map_err(|error| match error.kind() {
+        // Nobody wanted to write.
+        ErrorKind::JournalUnwritable => {
+            Error::new(ErrorKind::JournalUnopenable, error.what()).with_hint(UNREADABLE_HINT)
+        }
+        _ => error,
+    })?;
     let mut copies = 0;
     loop {
         copies += 1;
@@ -209,8 +247,10 @@ enum Reading {
 impl Copy {
     fn take(paths: &Paths) -> Result<Copy> {
         let witness = head::read(&paths.head()).map_err(|error| unreadable(&paths.head(), error))?;
-        let found = disk::whereabouts(paths);
-        if !sled_store::data_file(&found).exists() {
+        let found = disk::whereabouts(paths).map_err(|error| unreadable(&paths.log(), error))?;
+        let data = sled_store::data_file(&found);
+        // A log that may not be looked into is not one that is gone.
+        if !data.try_exists().map_err(|error| unreadable(&data, error))? {
             return Ok(Copy { witness, log: None });
         }
         let log = TempDirectory::create()?;
@@ -284,9 +324,11 @@ pub(super) fn load(store: &dyn Store, scan: &Scan) -> io::Result<MemoryStore> {
     Ok(memory)
 }
 
+const UNREADABLE_HINT: &str = "Check the permissions of the state directory, or run as the user who exports.";
+
 fn unreadable(path: &Path, error: io::Error) -> Error {
     Error::new(ErrorKind::JournalUnopenable, format!("{} cannot be read: {error}", path.display()))
-        .with_hint("Check the permissions of the state directory, or run as the user who exports.")
+        .with_hint(UNREADABLE_HINT)
         .with_source(error)
 }
 

@@ -5,6 +5,7 @@ use super::event::{Event, Outcome, PartFacts, Recorded, RunPlanned, SnapshotOpen
 use super::ids::{ChainHash, EventSeq, FileNo, SliceNo};
 use super::plan::{Bounds, Split};
 use super::schema::Schema;
+use crate::error::ErrorKind;
 use serde::ser::SerializeStruct;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -305,8 +306,14 @@ impl RunJournal {
                 self.time_ms = self.time_ms.saturating_add(finished.journal_time_ms);
                 self.current_us = self.current_us.max(finished.duration_ms.saturating_mul(1000));
             }
-            Event::RunAbandoned(_)
-            | Event::RelationResolved(_)
+            Event::RunAbandoned(abandoned) => {
+                self.outcome = Some(Finished {
+                    outcome: Outcome::Failed,
+                    code: Some(ErrorKind::RunSuperseded.class().code.to_owned()),
+                    message: Some(format!("abandoned: {}", abandoned.reason)),
+                });
+            }
+            Event::RelationResolved(_)
             | Event::SplitOrdering(_)
             | Event::InvocationStarted(_)
             | Event::ManifestWritten(_)
