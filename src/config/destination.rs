@@ -5,7 +5,7 @@ use super::{Context, DestinationConfig, ExportConfig, Selection};
 use crate::error::Result;
 use std::path::{Path, PathBuf};
 
-const KEYS: &[&str] = &[
+pub const KEYS: &[&str] = &[
     "type",
     "path",
     "bucket",

@@ -76,6 +76,8 @@ const CHUNKED_KEYS: &[&str] = &[
 ];
 const INCREMENTAL_KEYS: &[&str] =
     &["cursor_column", "cursor_fallback_column", "incremental_cursor_mode", "settle", "fence"];
+pub const TYPES_KEYS: &[&str] = &["special_values", "numeric", "arrays"];
+pub const PARQUET_KEYS: &[&str] = &["row_group_rows", "row_group_strategy", "target_row_group_mb", "max_row_group_mb"];
 const WINDOW_KEYS: &[&str] = &["time_column", "time_column_type", "days_window"];
 
 const DEFAULT_FILE_SIZE: u64 = 128 << 20;
@@ -424,8 +426,7 @@ const ROW_GROUP_BYTES: usize = 8 << 20;
 
 fn read_row_groups(section: &Section<'_>) -> Result<RowGroups> {
     let Some(field) = section.get("parquet") else { return Ok(RowGroups { rows: None, bytes: ROW_GROUP_BYTES }) };
-    let parquet =
-        field.section(&["row_group_rows", "row_group_strategy", "target_row_group_mb", "max_row_group_mb"])?;
+    let parquet = field.section(PARQUET_KEYS)?;
     let number = |key, range| parquet.get(key).map(|field| field.number(range)).transpose();
     let rows = number("row_group_rows", 1..=100_000_000)?.map(|n| n as usize);
     let target = number("target_row_group_mb", 1..=2_048)?.map(|mb| (mb as usize) << 20);
@@ -448,7 +449,7 @@ fn read_row_groups(section: &Section<'_>) -> Result<RowGroups> {
 
 fn read_types(section: &Section<'_>) -> Result<TypePolicies> {
     let Some(field) = section.get("types") else { return Ok(TypePolicies::default()) };
-    let section = field.section(&["special_values", "numeric", "arrays"])?;
+    let section = field.section(TYPES_KEYS)?;
     let special_values = [
         ("error", SpecialValues::Error),
         ("null", SpecialValues::Null),

@@ -3,6 +3,14 @@
 use super::yaml::{Entry, Node, Place, Scalar, Value};
 use crate::error::{Error, ErrorKind, Result};
 
+/// Keys that may be looked for one level too high, by the section that they belong under.
+const SECTIONS: &[(&str, &[&str])] = &[
+    ("tuning", super::tuning::KEYS),
+    ("destination", super::destination::KEYS),
+    ("types", super::export::TYPES_KEYS),
+    ("parquet", super::export::PARQUET_KEYS),
+];
+
 /// One mapping, checked to hold known keys only.
 pub struct Section<'a> {
     file: &'a str,
@@ -39,9 +47,14 @@ impl<'a> Section<'a> {
         let shown: String = entry.key.chars().take(64).collect();
         let what = format!("{}:{}: unknown key `{shown}` {place}", self.file, entry.place);
         let error = Error::new(ErrorKind::ConfigUnknownKey, what);
-        match nearest(&entry.key, known.iter().copied()) {
-            Some(near) => error.with_hint(format!("Did you mean `{near}`?")),
-            None => error.with_hint(format!("Known keys here: {}.", known.join(", "))),
+        let key = entry.key.as_str();
+        // `type` is everywhere.
+        let belongs =
+            |(section, keys): &&(&str, &[&str])| known.contains(section) && keys.contains(&key) && key != "type";
+        match (SECTIONS.iter().find(belongs), nearest(key, known.iter().copied())) {
+            (Some((section, _)), _) => error.with_hint(format!("It belongs under `{section}`.")),
+            (None, Some(near)) => error.with_hint(format!("Did you mean `{near}`?")),
+            (None, None) => error.with_hint(format!("Known keys here: {}.", known.join(", "))),
         }
     }
 

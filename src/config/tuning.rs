@@ -5,7 +5,7 @@ use super::{Profile, Tuning};
 use crate::error::Result;
 use std::time::Duration;
 
-const KEYS: &[&str] = &[
+pub const KEYS: &[&str] = &[
     "profile",
     "parallel",
     "batch_size",
