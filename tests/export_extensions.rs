@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// A server that has pgvector: that of `RIVET_TEST_PGVECTOR_BIN`, or the one that `tools/setup` fetches.
 fn server_with_pgvector() -> (OwnCluster, Option<TempDir>) {
     if let Some(programs) = std::env::var_os("RIVET_TEST_PGVECTOR_BIN") {
-        return (OwnCluster::start_with(Path::new(&programs)), None);
+        return (OwnCluster::start_with(Path::new(&programs), None), None);
     }
     let fetched = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("pgvector");
     assert!(fetched.exists(), "{} is not there. Run tools/setup, or set RIVET_TEST_PGVECTOR_BIN", fetched.display());
@@ -23,7 +23,7 @@ fn server_with_pgvector() -> (OwnCluster, Option<TempDir>) {
     assert!(copy.expect("cp can be started").success());
     let open = Command::new("chmod").args(["-R", "go+rX"]).arg(copied.path()).status();
     assert!(open.expect("chmod can be started").success());
-    (OwnCluster::start_with(&copied.path().join("pgvector/pgserver/pginstall/bin")), Some(copied))
+    (OwnCluster::start_with(&copied.path().join("pgvector/pgserver/pginstall/bin"), None), Some(copied))
 }
 
 #[test]

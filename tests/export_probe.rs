@@ -205,3 +205,47 @@ fn a_resume_keeps_the_dimensions_that_the_run_began_with_and_refuses_arrays_of_o
         }
     }
 }
+
+#[test]
+fn dimensions_are_those_of_the_declaration_also_inside_of_other_values() {
+    let database = Database::create("declared_inside");
+    database.execute(
+        "CREATE TYPE matrix AS (m int[][], t text); CREATE DOMAIN grid AS int[][]; CREATE TYPE holder AS (g grid, ms matrix[]);
+         CREATE TABLE t (id int PRIMARY KEY, c matrix, d grid, ds grid[], h holder);
+         INSERT INTO t VALUES (1, ROW('{{1,2},{3,NULL}}', 'x'), '{{1},{2}}', '{\"{{5}}\",NULL}',
+                               ROW('{{7,8}}', ARRAY[ROW('{{9}}', NULL)::matrix])),
+                              (2, NULL, '{}', NULL, NULL);",
+    );
+    let scratch = scratch(&database, "");
+    let summary = scratch.run_ok(&[]);
+    let expected = [
+        "int32",
+        "struct<1:m:list<list<int32>>,1:t:text>",
+        "list<list<int32>>",
+        "list<list<list<int32>>>",
+        "struct<1:g:list<list<int32>>,2:ms:list<struct<1:m:list<list<int32>>,1:t:text>>>",
+    ];
+    assert_eq!(types(&scratch, &summary), expected);
+    let read = shown(&files::parts(&scratch.run_dir(&run_id(&summary))));
+    let first = "[1, {'m': [[1, 2], [3, None]], 't': 'x'}, [[1], [2]], [[[5]], None], {'g': [[7, 8]], 'ms': [{'m': [[9]], 't': None}]}]";
+    assert_eq!(read, [first, "[2, None, [], None, None]"]);
+    // Where they are not those of the declaration, text holds all of them, however deep they lie.
+    database.execute("INSERT INTO t VALUES (3, ROW('{1}', 'x'), '{1}', NULL, ROW('{{{1}}}', NULL))");
+    drop(scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE"));
+    let scratch = self::scratch(&database, "types: { arrays: text }");
+    let summary = scratch.run_ok(&[]);
+    assert_eq!(types(&scratch, &summary), ["int32", "text", "text", "text", "text"]);
+    let texts = "SELECT id, c::text, d::text, ds::text, h::text FROM t";
+    oracle::assert_same_rows(&database, texts, &scratch.run_dir(&run_id(&summary)));
+}
+
+/// Rows as pyarrow shows them, in the order of their first column.
+fn shown(parts: &[std::path::PathBuf]) -> Vec<String> {
+    let script = "import sys, pyarrow.parquet as pq\n\
+                  rows = [list(row.values()) for path in sys.argv[1:] for row in pq.read_table(path).to_pylist()]\n\
+                  for row in sorted(rows, key=lambda row: row[0]): print(row)";
+    let output = std::process::Command::new(oracle::python()).args(["-c", script]).args(parts).output();
+    let output = output.expect("python starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+}

@@ -106,7 +106,7 @@ fn shared_cluster() -> Server {
     if let Some(server) = running(&text, owner) {
         return server;
     }
-    let (dir, port, child) = start(bin_dir(), &["pid", &owner.to_string()], Stdio::null());
+    let (dir, port, child) = start(bin_dir(), None, &["pid", &owner.to_string()], Stdio::null());
     // Nobody reaps it here: it outlives this process, and init takes it over.
     drop(child);
     lock.set_len(0).and_then(|()| lock.seek(SeekFrom::Start(0))).expect("the lock file can be rewritten");
@@ -124,13 +124,17 @@ fn running(text: &str, owner: u32) -> Option<Server> {
 }
 
 /// Starts `cluster.sh` and waits until its server answers.
-fn start(programs: &Path, until: &[&str], stdin: Stdio) -> (PathBuf, u16, Child) {
+fn start(programs: &Path, locales: Option<&Path>, until: &[&str], stdin: Stdio) -> (PathBuf, u16, Child) {
     // Under the system's own temporary directory: the path of a Unix socket is limited to about a hundred bytes.
     let dir = tempfile::Builder::new().prefix("rivet-test-pg-").tempdir().expect("a temporary directory can be made");
     let dir = dir.keep();
     let port = free_port();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/cluster.sh");
-    let mut child = Command::new("sh")
+    let mut command = Command::new("sh");
+    if let Some(locales) = locales {
+        command.env("LOCPATH", locales);
+    }
+    let mut child = command
         .arg(script)
         .arg(programs)
         .arg(&dir)
@@ -176,12 +180,12 @@ pub struct OwnCluster {
 
 impl OwnCluster {
     pub fn start() -> OwnCluster {
-        OwnCluster::start_with(bin_dir())
+        OwnCluster::start_with(bin_dir(), None)
     }
 
-    /// Of the server whose programs are in a directory.
-    pub fn start_with(programs: &Path) -> OwnCluster {
-        let (dir, port, mut watchdog) = start(programs, &["stdin"], Stdio::piped());
+    /// Of the server whose programs are in a directory, with the locales of another instead of the system's.
+    pub fn start_with(programs: &Path, locales: Option<&Path>) -> OwnCluster {
+        let (dir, port, mut watchdog) = start(programs, locales, &["stdin"], Stdio::piped());
         let lifeline = watchdog.stdin.take();
         OwnCluster { server: Server::private(&dir, port), programs: programs.to_owned(), dir, watchdog, lifeline }
     }

@@ -156,7 +156,7 @@ def field_names(kind):
 
 
 INTERVAL = ["months", "days", "micros"]
-SCALARS = {"grid", "inet", "integer", "numeric", "text"}
+SCALARS = {"public.grid", "inet", "integer", "numeric", "text"}
 RANGE = ["lower", "upper", "lower_inc", "upper_inc", "empty"]
 
 

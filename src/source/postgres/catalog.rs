@@ -229,7 +229,15 @@ async fn table(
         .map(|row| {
             let name: String = row.get(1);
             let source = types.resolve(row.get(2), row.get(3)).map_err(|error| error.at(&context))?;
-            source_column(name, source, dimensions(row.get(7)), !row.get::<_, bool>(5), row.get(6), overrides, &types)
+            source_column(
+                name,
+                source,
+                types_of::dimensions(row.get(7)),
+                !row.get::<_, bool>(5),
+                row.get(6),
+                overrides,
+                &types,
+            )
         })
         .collect();
     let columns = columns?;
@@ -370,15 +378,10 @@ async fn of_query(
         .iter()
         .map(|column| {
             let source = types.resolve(column.type_().oid(), column.type_modifier())?;
-            source_column(column.name().to_owned(), source, 1, true, None, overrides, &types)
+            source_column(column.name().to_owned(), source, 0, true, None, overrides, &types)
         })
         .collect();
     Ok(Described { selection: selection.clone(), relation: None, columns: columns?, from })
-}
-
-/// `attndims`, which the server neither checks nor bounds.
-fn dimensions(declared: i16) -> u8 {
-    u8::try_from(declared).unwrap_or(0).min(types::MOST_DIMENSIONS)
 }
 
 fn source_column(

@@ -266,12 +266,17 @@ struct Facts {
     server_version: u32,
 }
 
+/// A `money` counts units of which the currency has a hundred, one, or a thousand, as `lc_monetary` says where it is read: under
+/// `C` a yen would become a hundredth. So the locale is pinned only where that changes the form and not the amount.
+const MONEY: &str = "SELECT pg_catalog.set_config('lc_monetary', 'C', false) \
+                     WHERE pg_catalog.scale('1'::pg_catalog.money::pg_catalog.numeric) = 2";
+
 /// Pins what decides how values are written and how long a statement may take, in one round trip.
 async fn pin_settings(client: &Client, settings: &SessionSettings) -> Result<Facts> {
     let sql = format!(
         "SET default_transaction_read_only = on; SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; \
-         SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
-         SET array_nulls = on; SET quote_all_identifiers = off; \
+         SET IntervalStyle = 'iso_8601'; SET extra_float_digits = 3; SET bytea_output = 'hex'; \
+         SET timezone_abbreviations = 'Default'; {MONEY}; SET array_nulls = on; SET quote_all_identifiers = off; \
          SET client_encoding = 'UTF8'; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = 0; SET jit = off; SET max_parallel_workers_per_gather = 0; \
          SELECT pg_catalog.pg_backend_pid(), pg_catalog.current_setting('server_version_num')",

@@ -64,6 +64,18 @@ pub enum Wire {
     HalfVector,
 }
 
+impl Wire {
+    /// Whether arrays, which may have any number of dimensions, lie somewhere in the value.
+    pub fn holds_arrays(&self) -> bool {
+        match self {
+            Wire::Array { .. } => true,
+            Wire::Record(fields) => fields.iter().any(Wire::holds_arrays),
+            Wire::Range(part) | Wire::Multirange(part) => part.holds_arrays(),
+            _ => false,
+        }
+    }
+}
+
 /// A type as the catalog describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceType {
@@ -88,6 +100,9 @@ pub struct SourceType {
     pub fields: Vec<(String, SourceType)>,
     /// The extension that made the type.
     pub extension: Option<String>,
+    /// Dimensions that an array was declared with where this type is used: as a field of a composite, as the base of a domain.
+    /// 0 where nothing is declared.
+    pub dimensions: u8,
     /// As `format_type` prints it, with or without the modifier.
     pub name: String,
 }
@@ -199,8 +214,8 @@ pub(super) mod oid {
     pub const XID8: u32 = 5069;
 }
 
-/// Decides how a column of type `source` is read. `dimensions` are those that an array column was declared with; `wanted` is
-/// the configured override.
+/// Decides how a column of type `source` is read. `dimensions` are those that an array column was declared with, 0 where only
+/// its type can tell; `wanted` is the configured override.
 ///
 /// # Errors
 /// `ConfigInvalid` when the override cannot hold every value of the source type unchanged, or fail loudly.
@@ -221,8 +236,7 @@ pub fn apply_policies(columns: &mut [SourceColumn], overrides: &BTreeMap<String,
     let special = policies.special_values == SpecialValues::Text;
     let arrays = policies.arrays == ArrayShape::Text;
     for SourceColumn { column, mapping, source, .. } in columns {
-        let asked =
-            (special && may_be_special(&mapping.column_type)) || (arrays && matches!(mapping.wire, Wire::Array { .. }));
+        let asked = (special && may_be_special(&mapping.column_type)) || (arrays && mapping.wire.holds_arrays());
         if asked && !overrides.contains_key(&column.name) {
             *mapping = as_text(source);
             column.column_type = ColumnType::Text;
@@ -260,6 +274,7 @@ const LONGEST_TYPE: usize = 2048;
 
 /// The mapping without an override.
 fn native(source: &SourceType, typmod: i32, dimensions: u8) -> Mapping {
+    let dimensions = if dimensions == 0 { source.dimensions } else { dimensions };
     let mapped = nested(source, typmod, dimensions).or_else(|| scalar(source, typmod)).filter(|mapping| {
         let nesting = mapping.column_type.nesting();
         nesting < DEEPEST_NESTING && (nesting == 0 || mapping.column_type.to_string().len() <= LONGEST_TYPE)
@@ -277,9 +292,9 @@ fn nested(source: &SourceType, typmod: i32, dimensions: u8) -> Option<Mapping> {
     }
     if let Some(element) = &source.element {
         let typmod = if element.typmod >= 0 { element.typmod } else { typmod };
-        return array(native(element, typmod, 1), element.delimiter, dimensions);
+        return array(native(element, typmod, 0), element.delimiter, dimensions);
     }
-    let part = |source: &SourceType| Some(native(source, source.typmod, 1)).filter(|part| part.select == Select::Plain);
+    let part = |source: &SourceType| Some(native(source, source.typmod, 0)).filter(|part| part.select == Select::Plain);
     match source.typtype {
         'c' if !source.fields.is_empty() => Some(composite(&source.fields)),
         'r' => {
@@ -306,7 +321,7 @@ fn array(element: Mapping, delimiter: char, dimensions: u8) -> Option<Mapping> {
 }
 
 fn composite(fields: &[(String, SourceType)]) -> Mapping {
-    let parts: Vec<Mapping> = fields.iter().map(|(_, field)| native(field, field.typmod, 1)).collect();
+    let parts: Vec<Mapping> = fields.iter().map(|(_, field)| native(field, field.typmod, 0)).collect();
     let is_plain = parts.iter().all(|part| part.select == Select::Plain);
     let names = || fields.iter().map(|(name, _)| name.clone());
     let select = match is_plain {
@@ -405,6 +420,7 @@ pub(super) mod tests {
             subtype: None,
             fields: vec![],
             extension: None,
+            dimensions: 0,
             name: name.to_owned(),
         }
     }

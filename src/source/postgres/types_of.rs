@@ -1,6 +1,6 @@
 //! Types of columns, resolved through domains, arrays, composites and ranges in one catalog query.
 
-use super::types::{Output, SourceType};
+use super::types::{MOST_DIMENSIONS, Output, SourceType};
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::DEEPEST_NESTING;
 use std::collections::HashMap;
@@ -10,7 +10,8 @@ use tokio_postgres::Row;
 ///
 /// An array's modifier is its element's, and a domain's base has the modifier that the domain names. A domain also carries
 /// its base type's element and output function, so it is recognised first; true arrays are those with the array output
-/// function. An output function is named where it can be called with the type: it is the type's own, or takes any of its kind.
+/// function. An output function is named where it can be called with the type, which is its own or one of the kind that it takes, and by the
+/// role, which needs no such right to read a value.
 /// Multiranges came with PostgreSQL 14, and with them a column of `pg_range` that older servers do not have.
 pub fn sql(seeds: &str) -> String {
     const IS_ARRAY: &str = "t.typtype <> 'd' AND t.typelem <> 0 AND t.typoutput = 'pg_catalog.array_out'::regproc";
@@ -21,6 +22,9 @@ pub fn sql(seeds: &str) -> String {
                 UNION ALL
                 SELECT r.rngtypid FROM pg_catalog.pg_range r
                 WHERE t.typtype = 'm' AND (pg_catalog.to_jsonb(r) ->> 'rngmultitypid')::oid = t.oid";
+    // `format_type` leaves out a schema that is on the search path, and with it whose type it is.
+    const SCHEMA: &str = "CASE WHEN nn.nspname <> 'pg_catalog' AND pg_type_is_visible(named.oid)
+                               THEN quote_ident(nn.nspname) || '.' ELSE '' END";
     format!(
         "WITH RECURSIVE seen(oid, typmod) AS (
             {seeds}
@@ -39,8 +43,9 @@ pub fn sql(seeds: &str) -> String {
             ) child
         )
         SELECT t.oid, seen.typmod, t.typtype::text, t.typsend::oid <> 0, CASE WHEN {IS_ARRAY} THEN t.typelem ELSE 0 END,
-               t.typbasetype, t.typtypmod, format_type(t.oid, seen.typmod), format_type(t.oid, -1),
-               CASE WHEN p.proargtypes[0] = t.oid OR t.typtype IN ('c', 'e', 'r', 'm') OR {IS_ARRAY}
+               t.typbasetype, t.typtypmod, {SCHEMA} || format_type(t.oid, seen.typmod), {SCHEMA} || format_type(t.oid, -1),
+               CASE WHEN (p.proargtypes[0] = t.oid OR t.typtype IN ('c', 'e', 'r', 'm') OR {IS_ARRAY})
+                     AND has_schema_privilege(n.oid, 'USAGE') AND has_function_privilege(p.oid, 'EXECUTE')
                     THEN quote_ident(n.nspname) || '.' || quote_ident(p.proname) END,
                coalesce((SELECT subtype.oid FROM ({SUBTYPE}) subtype LIMIT 1), 0),
                ARRAY(SELECT a.attname::text {FIELDS} ORDER BY a.attnum), ARRAY(SELECT a.atttypid {FIELDS} ORDER BY a.attnum),
@@ -48,8 +53,10 @@ pub fn sql(seeds: &str) -> String {
                (SELECT e.extname::text FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
                 WHERE d.classid = 'pg_catalog.pg_type'::regclass AND d.objid = t.oid AND d.deptype = 'e'
                   AND d.refclassid = 'pg_catalog.pg_extension'::regclass LIMIT 1),
-               t.typdelim::text
+               t.typdelim::text, t.typndims::int2, ARRAY(SELECT a.attndims::int2 {FIELDS} ORDER BY a.attnum)
         FROM seen JOIN pg_catalog.pg_type t ON t.oid = seen.oid
+        JOIN pg_catalog.pg_type named ON named.oid = CASE WHEN {IS_ARRAY} THEN t.typelem ELSE t.oid END
+        JOIN pg_catalog.pg_namespace nn ON nn.oid = named.typnamespace
         JOIN pg_catalog.pg_proc p ON p.oid = t.typoutput JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace"
     )
 }
@@ -63,11 +70,20 @@ struct Entry {
     base: u32,
     base_typmod: i32,
     subtype: u32,
-    /// Name, type, modifier.
-    fields: Vec<(String, u32, i32)>,
+    /// Of a domain over an array.
+    dimensions: u8,
+    fields: Vec<Field>,
     extension: Option<String>,
     name: String,
     bare_name: String,
+}
+
+/// Of a composite.
+struct Field {
+    name: String,
+    oid: u32,
+    typmod: i32,
+    dimensions: u8,
 }
 
 /// The answer to [`sql`].
@@ -81,7 +97,12 @@ impl Types {
         for row in rows {
             let names: Vec<String> = row.try_get(11)?;
             let (oids, typmods): (Vec<u32>, Vec<i32>) = (row.try_get(12)?, row.try_get(13)?);
-            let fields = names.into_iter().zip(oids).zip(typmods).map(|((name, oid), typmod)| (name, oid, typmod));
+            let declared: Vec<i16> = row.try_get(17)?;
+            let fields = names.into_iter().zip(oids).zip(typmods).zip(declared);
+            let fields = fields.map(|(((name, oid), typmod), declared)| {
+                let dimensions = dimensions(declared);
+                Field { name, oid, typmod, dimensions }
+            });
             let entry = Entry {
                 typtype: row.try_get::<_, String>(2)?.chars().next().unwrap_or('b'),
                 has_send: row.try_get(3)?,
@@ -92,6 +113,7 @@ impl Types {
                 bare_name: row.try_get(8)?,
                 output: row.try_get::<_, Option<String>>(9)?.map_or(Output::Borrowed, Output::Function),
                 subtype: row.try_get(10)?,
+                dimensions: dimensions(row.try_get(16)?),
                 fields: fields.collect(),
                 extension: row.try_get(14)?,
                 delimiter: row.try_get::<_, String>(15)?.chars().next().unwrap_or(','),
@@ -114,11 +136,15 @@ impl Types {
         };
         let inner = |oid, typmod| self.resolve_nested(oid, typmod, depth + 1);
         let element = (entry.element != 0).then(|| inner(entry.element, typmod)).transpose()?;
-        let base = (entry.typtype == 'd').then(|| inner(entry.base, entry.base_typmod)).transpose()?;
+        let used = |oid, typmod, dimensions| inner(oid, typmod).map(|source| SourceType { dimensions, ..source });
+        let base = (entry.typtype == 'd').then(|| used(entry.base, entry.base_typmod, entry.dimensions)).transpose()?;
         let subtype = (entry.subtype != 0).then(|| inner(entry.subtype, -1)).transpose()?;
         // Beyond this a type is delivered as text, whatever its fields are.
         let fields = if depth > DEEPEST_NESTING { &[][..] } else { &entry.fields };
-        let fields = fields.iter().map(|(name, oid, typmod)| Ok((name.clone(), inner(*oid, *typmod)?)));
+        let fields = fields.iter().map(|field| {
+            let Field { name, oid, typmod, dimensions } = field;
+            Ok((name.clone(), used(*oid, *typmod, *dimensions)?))
+        });
         Ok(SourceType {
             oid,
             typmod,
@@ -131,6 +157,7 @@ impl Types {
             base: base.map(Box::new),
             subtype: subtype.map(Box::new),
             extension: entry.extension.clone(),
+            dimensions: 0,
             name: entry.name.clone(),
         })
     }
@@ -139,6 +166,11 @@ impl Types {
     pub fn bare_name(&self, source: &SourceType) -> String {
         self.entries.get(&(source.oid, source.typmod)).map_or_else(|| source.name.clone(), |e| e.bare_name.clone())
     }
+}
+
+/// `attndims` or `typndims`, which the server neither checks nor bounds.
+pub fn dimensions(declared: i16) -> u8 {
+    u8::try_from(declared).unwrap_or(0).min(MOST_DIMENSIONS)
 }
 
 /// Domains over domains, and what else may lie within each other without being a nested value.
