@@ -128,3 +128,34 @@ fn a_configuration_that_the_journal_names_and_that_is_gone_is_looked_for_by_name
     let other = scratch.rivet(&["resume", &run, "-c", "rivet.yaml", "--state-dir", ".rivet"]);
     other.expect_error(2, "RIVET_CONFIG_MISSING").expect_nowhere("the journal");
 }
+
+#[test]
+fn before_the_first_run_there_is_nothing_to_read_and_that_is_how_it_is_put() {
+    let scratch = Scratch::new();
+    let told = |words: &[&str], hint: &str| {
+        let missing = scratch.rivet(words).expect_error(2, "RIVET_JOURNAL_MISSING").expect_in_stderr(hint);
+        missing.expect_in_stderr("nothing has run here yet: ").expect_nowhere("Name a journal directory");
+    };
+    let verbs = [&["runs"][..], &["status"], &["replay"], &["journal", "verify"], &["journal", "prune", "--keep", "1"]];
+    verbs.iter().for_each(|words| told(words, "`rivet run -c FILE` begins"));
+    scratch.write("my shop.yaml", b"source: {}\n");
+    told(&["runs", "-c", "my shop.yaml"], "`rivet run -c 'my shop.yaml'` begins");
+    told(&["status", "orders-01JD3M8Z5W6Q9T7R2K4X1V0YBN", "-c", "my shop.yaml"], "begins");
+    scratch.write("rivet.yaml", b"source: {}\n");
+    told(&["runs"], "`rivet run` begins");
+    std::fs::create_dir(scratch.path().join(".rivet")).expect("a scratch directory can be written");
+    told(&["runs"], "holds no journal");
+    // A place that somebody named is more likely to be the wrong one.
+    for words in [&["runs", "--state-dir", "nosuch"][..], &["replay", "--journal", "nosuch"]] {
+        let missing = scratch.rivet(words).expect_error(2, "RIVET_JOURNAL_MISSING");
+        missing.expect_in_stderr("Name a journal directory").expect_nowhere("nothing has run");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_journal_is_not_called_a_directory() {
+    let scratch = Scratch::new();
+    scratch.write("notes.txt", b"hello\n");
+    let foreign = scratch.rivet(&["replay", "--journal", "notes.txt"]).expect_error(5, "RIVET_JOURNAL_FOREIGN");
+    foreign.expect_in_stderr("Name a file that `rivet journal export` wrote").expect_nowhere("state_dir");
+}

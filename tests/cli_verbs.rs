@@ -418,3 +418,67 @@ fn a_damaged_journal_is_refused_hides_no_other_and_can_be_repaired_at_a_price() 
     scratch.rivet(&["run", "-q"]).expect_exit(0);
     scratch.rivet(&["replay"]).expect_exit(0);
 }
+
+/// The text of the summaries in a line of JSON, as it stands there.
+fn summaries_as_printed(line: &str) -> &str {
+    let from = line.find("\"runs\":[").unwrap_or_else(|| panic!("no runs: {line}")) + "\"runs\":[".len();
+    let summaries = &line[from..];
+    let to = summaries.find("}],\"warnings\"").or_else(|| summaries.find("}],\"live\""));
+    &summaries[..to.unwrap_or_else(|| panic!("the runs do not end: {line}"))]
+}
+
+#[test]
+fn every_verb_prints_a_summary_in_the_same_words_and_the_same_order() {
+    let database = orders(100);
+    let scratch = chunked(&database);
+    let ran = scratch.rivet(&["run", "--json"]).expect_exit(0);
+    let printed = summaries_as_printed(&ran.stdout);
+    assert!(printed.starts_with("{\"run_id\":\"orders-"), "{printed}");
+    let id = run_id(&ran.summary());
+    for words in [&["runs", "--json"][..], &["status", "--json"], &["replay", "--json"], &["resume", &id, "--json"]] {
+        let told = scratch.rivet(words).expect_exit(0);
+        assert_eq!(summaries_as_printed(&told.stdout), printed, "{words:?}");
+    }
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn what_each_resume_notes_again_is_shown_once_with_how_often_it_was() {
+    let database = orders(1000);
+    let lines = "table: public.orders\nmode: chunked\nchunk_count: 4\ntuning: { parallel: 1 }";
+    let scratch = Scratch::with(&database, &[export("orders", lines)]);
+    let dying = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@2=kill");
+    assert!(dying.run(&["run", "-q"]).killed());
+    let id = run_id(&scratch.rivet(&["status", "--json"]).expect_exit(0).summary());
+    assert!(dying.run(&["resume", &id, "-q"]).killed());
+    let done = scratch.rivet(&["resume", &id, "-q"]).expect_exit(0);
+    let warnings: Vec<&str> = done.stdout.lines().filter(|line| line.contains("mixed_snapshots: ")).collect();
+    assert!(matches!(warnings.as_slice(), [line] if line.ends_with(" (×2)")), "{done}");
+    let told = scratch.rivet(&["replay", "--json"]).expect_exit(0).json();
+    let noted = |warning: &&Value| warning["code"] == "mixed_snapshots";
+    assert_eq!(told["warnings"].as_array().unwrap().iter().filter(noted).count(), 2, "a program gets all of them");
+}
+
+#[cfg(feature = "failpoints")]
+#[test]
+fn ranges_are_counted_as_they_were_planned_and_as_they_stand() {
+    let database = orders(1000);
+    database.execute("CREATE TABLE half AS SELECT nullif(id % 2, 0) * id AS id, note FROM orders; CREATE INDEX ON half (id); ANALYZE half");
+    let lines = "table: half\nmode: chunked\nchunk_column: id\nchunk_count: 3\ntuning: { parallel: 1 }";
+    let scratch = Scratch::with(&database, &[export("half", lines)]);
+    let ran = scratch.rivet(&["run"]).expect_exit(0).expect_in_stderr("3 ranges of id and the rows without one: ");
+    let ran = ran.expect_in_stdout("read         3 ranges of id and the rows without one; ");
+    drop(ran);
+    let summary = scratch.run_ok(&[]);
+    let id = run_id(&summary);
+    // Two of four slices have to be read again, and the process dies over the first of them.
+    for part in [0, 1] {
+        let part = summary["manifest_parts"][part]["path"].as_str().unwrap();
+        std::fs::remove_file(scratch.run_dir(&id).join(part)).unwrap();
+    }
+    let dying = Rivet::new(&scratch).env("RIVET_FAILPOINTS", "part.created@1=kill");
+    assert!(dying.run(&["resume", &id, "--force", "-q"]).killed());
+    scratch.rivet(&["status", &id]).expect_exit(0).expect_in_stdout("without one, 2 of them complete");
+    let mended = scratch.rivet(&["resume", &id, "-q"]).expect_exit(0);
+    assert!(!mended.stdout.contains("of them complete"), "{mended}");
+}

@@ -156,11 +156,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
 
 fn verify(args: &Verify, out: &mut Out) -> Result<Exit> {
     let options = OpenOptions { trust_log: args.trust_log };
-    let path = match &args.from.journal {
-        Some(path) => path.clone(),
-        None => args.from.place.resolve()?,
-    };
-    let mut journals = reader::read_with(&path, options)?;
+    let mut journals = args.from.look(|path| reader::read_with(path, options))?;
     let mut failures = Vec::new();
     for journal in &mut journals {
         if let Some(error) = journal.problem.take().or_else(|| check(journal).err()) {
@@ -245,18 +241,14 @@ fn import(args: &Import, out: &mut Out) -> Result<Exit> {
 
 /// Directories of journals, damaged ones among them.
 fn directories(from: &From, export: Option<&str>) -> Result<Vec<PathBuf>> {
-    let path = match &from.journal {
-        Some(path) => path.clone(),
-        None => from.place.resolve()?,
-    };
-    let mut found = reader::directories(&path)?;
-    if found == [path.clone()] {
-        return Ok(found);
-    }
-    found.retain(|dir| export.is_none_or(|name| dir.file_name().is_some_and(|own| own == name)));
-    match found.is_empty() {
-        true => Err(Error::new(ErrorKind::JournalMissing, format!("{} holds no such journal", path.display()))),
-        false => Ok(found),
+    let found = from.look(reader::directories)?;
+    let is_named = found.len() == 1 && from.journal.as_ref() == found.first();
+    let asked = |dir: &PathBuf| export.is_none_or(|name| dir.file_name().is_some_and(|own| own == name));
+    let asked: Vec<PathBuf> = found.into_iter().filter(|dir| is_named || asked(dir)).collect();
+    match (asked.is_empty(), export) {
+        (true, Some(name)) => Err(Error::new(ErrorKind::JournalMissing, format!("there is no journal of {name:?}"))
+            .with_hint("`rivet runs` shows which exports have run.")),
+        _ => Ok(asked),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::journal::reader::{self, ExportJournal};
 use crate::run::RunSummary;
 use crate::run::event::Recorded;
 use crate::run::ids::RunOrdinal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where to read: a journal that is named, or those of a state directory.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,10 +25,21 @@ impl From {
     /// There is no journal, or the one that is named cannot be read. In a state directory an unreadable journal stands
     /// in [`ExportJournal::problem`] and hides no other.
     pub fn read(&self) -> Result<Vec<ExportJournal>> {
-        match &self.journal {
-            Some(path) => reader::read(path),
-            None => reader::read(&self.place.resolve()?),
+        self.look(reader::read)
+    }
+
+    /// Reads by other means than [`reader::read`].
+    ///
+    /// # Errors
+    /// Those of `read`; that there is no journal means that nothing has run, unless somebody named a place.
+    pub fn look<T>(&self, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+        if let Some(path) = &self.journal {
+            return read(path);
         }
+        read(&self.place.resolve()?).map_err(|error| match error.kind() {
+            ErrorKind::JournalMissing if self.place.state_dir.is_none() => self.place.nothing_yet(&error),
+            _ => error,
+        })
     }
 
     /// The journals among which the run is to be looked for: that of its export alone where a state directory has it, and
@@ -37,23 +48,23 @@ impl From {
     /// # Errors
     /// As [`From::read`].
     pub fn read_for(&self, run_id: &str) -> Result<Vec<ExportJournal>> {
-        let path = match &self.journal {
-            Some(path) => path.clone(),
-            None => self.place.resolve()?,
-        };
-        let is_journal = |dir: &PathBuf| reader::is_journal(dir).unwrap_or(false);
-        let own = path.join(crate::engine::export_of(run_id));
-        // The id is the user's: it must not lead out of the state directory.
-        if own != path && own.parent() == Some(&path) && is_journal(&own) && !is_journal(&path) {
-            // Why it cannot be read, if it cannot, is told by the search through all.
-            if let Ok(journals) = reader::read(&own)
-                && find(&journals, run_id).is_ok()
-            {
-                return Ok(journals);
-            }
-        }
-        reader::read(&path)
+        self.look(|path| read_for(path, run_id))
     }
+}
+
+fn read_for(path: &Path, run_id: &str) -> Result<Vec<ExportJournal>> {
+    let is_journal = |dir: &Path| reader::is_journal(dir).unwrap_or(false);
+    let own = path.join(crate::engine::export_of(run_id));
+    // The id is the user's: it must not lead out of the state directory.
+    if own != path && own.parent() == Some(path) && is_journal(&own) && !is_journal(path) {
+        // Why it cannot be read, if it cannot, is told by the search through all.
+        if let Ok(journals) = reader::read(&own)
+            && find(&journals, run_id).is_ok()
+        {
+            return Ok(journals);
+        }
+    }
+    reader::read(path)
 }
 
 /// One run of a journal.

@@ -2,14 +2,14 @@
 
 use super::journals::{self, From, Run};
 use super::output::Out;
-use super::summary::{self, Moment};
+use super::summary::{self, Moment, Warning};
 use super::{errors, timeline};
 use crate::error::{Error, ErrorKind, Exit, Result};
 use crate::run::event::Recorded;
 use crate::run::ids::EventSeq;
 use crate::run::{RunState, RunSummary};
 use crate::verify::replay::{Compared, Replay, replay};
-use serde_json::json;
+use serde::Serialize;
 
 /// Tell a run's story from its journal, without a database
 ///
@@ -73,7 +73,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         let summaries: Vec<&RunSummary> = stories.iter().map(|story| &story.run.summary).collect();
         let replays: Vec<_> = stories.iter().map(Story::as_json).collect();
         let warnings = summary::warnings(&summaries);
-        out.json(&json!({"runs": summaries, "warnings": warnings, "replays": replays}))?;
+        out.json(&Told { runs: summaries, warnings, replays })?;
     }
     let problems = stories.into_iter().filter_map(Story::problem).chain(unread).collect();
     Ok(conclude(out, problems, args.json))
@@ -84,6 +84,21 @@ fn conclude(out: &mut Out, problems: Vec<Error>, json: bool) -> Exit {
     out.flush();
     problems.iter().for_each(|error| errors::show(error, json));
     summary::worst(&problems.iter().collect::<Vec<_>>())
+}
+
+/// What `replay` prints with `--json`.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    runs: Vec<&'a RunSummary>,
+    warnings: Vec<Warning<'a>>,
+    replays: Vec<Replayed<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Replayed<'a> {
+    Compared(&'a Replay),
+    Refused(serde_json::Value),
 }
 
 /// A run, as far as it is told, and what came of comparing it.
@@ -135,10 +150,10 @@ impl Story<'_> {
         out.line("");
     }
 
-    fn as_json(&self) -> serde_json::Value {
+    fn as_json(&self) -> Replayed<'_> {
         match &self.replayed {
-            Ok(replay) => json!(replay),
-            Err(error) => errors::as_json(error),
+            Ok(replay) => Replayed::Compared(replay),
+            Err(error) => Replayed::Refused(errors::as_json(error)),
         }
     }
 

@@ -5,9 +5,9 @@ use super::output::Out;
 use super::{errors, figures};
 use crate::error::{Error, Exit, Result};
 use crate::journal::reader;
+use crate::run::RunSummary;
 use comfy_table::{Cell, CellAlignment, Table, presets};
 use serde::Serialize;
-use serde_json::json;
 use std::time::Duration;
 
 /// List the runs that the journals know
@@ -35,7 +35,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let problems: Vec<(&str, &Error)> =
         problems.into_iter().chain(unreadable.iter().map(|(export, error)| (export.as_str(), error))).collect();
     if args.json {
-        out.json(&json(&runs, &problems))?;
+        out.json(&listed(&runs, &problems))?;
     } else if runs.is_empty() {
         errors::tell("No runs yet.\n");
     } else {
@@ -106,17 +106,40 @@ pub fn progress(run: &Run<'_>) -> Option<Progress> {
     })
 }
 
-/// `{"runs":[…],"live":[…],"progress":[…],"problems":[…]}`: summaries, ids of those that a process works on, how far it
-/// is with them, and what is unreadable.
-pub fn json(runs: &[Run<'_>], problems: &[(&str, &Error)]) -> serde_json::Value {
-    let live: Vec<_> = runs.iter().filter(|run| run.live).map(|run| &run.summary.run_id).collect();
-    let problem = |(export, error): &(&str, &Error)| json!({"export": export, "code": error.code(), "message": error.what(), "hint": error.hint()});
-    json!({
-        "runs": runs.iter().map(|run| &run.summary).collect::<Vec<_>>(),
-        "live": live,
-        "progress": runs.iter().filter_map(progress).collect::<Vec<_>>(),
-        "problems": problems.iter().map(problem).collect::<Vec<_>>(),
-    })
+/// What `runs` and `status` print with `--json`.
+#[derive(Debug, Serialize)]
+pub struct Listed<'a> {
+    pub runs: Vec<&'a RunSummary>,
+    /// Ids of those that a process works on.
+    pub live: Vec<&'a str>,
+    /// How far it is with them.
+    pub progress: Vec<Progress>,
+    /// What is unreadable.
+    pub problems: Vec<Problem<'a>>,
+}
+
+/// An export whose journal, or a run of whose, cannot be read.
+#[derive(Debug, Serialize)]
+pub struct Problem<'a> {
+    pub export: &'a str,
+    pub code: &'a str,
+    pub message: &'a str,
+    pub hint: &'a str,
+}
+
+pub fn listed<'a>(runs: &'a [Run<'_>], problems: &[(&'a str, &'a Error)]) -> Listed<'a> {
+    let problem = |(export, error): &(&'a str, &'a Error)| Problem {
+        export,
+        code: error.code(),
+        message: error.what(),
+        hint: error.hint(),
+    };
+    Listed {
+        runs: runs.iter().map(|run| &run.summary).collect(),
+        live: runs.iter().filter(|run| run.live).map(|run| run.summary.run_id.as_str()).collect(),
+        progress: runs.iter().filter_map(progress).collect(),
+        problems: problems.iter().map(problem).collect(),
+    }
 }
 
 /// A run whose process ended without a word is not running.

@@ -1,6 +1,7 @@
 //! Where the journals are, for verbs that read them and need no valid configuration to do so.
 
-use crate::error::Result;
+use super::summary;
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 pub const CONFIG_FILE: &str = "rivet.yaml";
@@ -18,6 +19,19 @@ pub struct Place {
 }
 
 impl Place {
+    /// What it means that there is no journal in [`Place::resolve`]'s answer, which nobody named.
+    pub fn nothing_yet(&self, missing: &Error) -> Error {
+        let hint = match &self.config {
+            Some(config) => {
+                format!("`rivet run -c {}` begins; ", summary::shell_word(&config.display().to_string()))
+            }
+            None if Path::new(CONFIG_FILE).exists() => "`rivet run` begins; ".to_owned(),
+            None => "`rivet run -c FILE` begins; ".to_owned(),
+        };
+        Error::new(missing.kind(), format!("nothing has run here yet: {}", missing.what()))
+            .with_hint(format!("{hint}name the directory of journals that lie elsewhere with `--state-dir DIR`."))
+    }
+
     /// The state directory: as given, else the one that the configuration names, else `.rivet` beside it.
     ///
     /// # Errors

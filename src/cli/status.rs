@@ -43,7 +43,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
 
 fn show(args: &Args, out: &mut Out, runs: &[Run<'_>], problems: &[(&str, &Error)]) -> Result<()> {
     if args.json {
-        return out.json(&runs::json(runs, problems));
+        return out.json(&runs::listed(runs, problems));
     }
     if runs.is_empty() && problems.is_empty() {
         errors::tell("No runs yet.\n");

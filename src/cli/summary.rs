@@ -90,11 +90,15 @@ fn block(summary: &RunSummary, moment: Moment<'_>, resume: Option<&str>) -> Stri
         // Writing to a String cannot fail.
         let _ = writeln!(block, "  {DIM}{label:<12}{DIM:#} {}", errors::single_line(&value));
     }
-    for (code, message) in summary.journal.degraded().warnings.iter().take(MAX_WARNINGS) {
-        let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}: {}", "warning", code, errors::single_line(message));
-    }
     let degraded = summary.journal.degraded();
-    let more = degraded.warnings.len().saturating_sub(MAX_WARNINGS) as u64 + degraded.more_warnings;
+    let warnings = folded(&degraded.warnings);
+    for (code, message, times) in warnings.iter().take(MAX_WARNINGS) {
+        let times = if *times > 1 { format!(" (×{times})") } else { String::new() };
+        let message = errors::single_line(message);
+        let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {code}: {message}{times}", "warning");
+    }
+    let unseen: u64 = warnings.iter().skip(MAX_WARNINGS).map(|(.., times)| times).sum();
+    let more = unseen + degraded.more_warnings;
     if more > 0 {
         let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}", "", figures::counted(more, "more warning"));
     }
@@ -106,6 +110,18 @@ fn block(summary: &RunSummary, moment: Moment<'_>, resume: Option<&str>) -> Stri
 
 /// More than these stay in the journal.
 const MAX_WARNINGS: usize = 8;
+
+/// Each warning once, in the order in which they came, with how often it did: each resume may note the same one again.
+fn folded(warnings: &[(String, String)]) -> Vec<(&str, &str, u64)> {
+    let mut folded: Vec<(&str, &str, u64)> = Vec::new();
+    for (code, message) in warnings {
+        match folded.iter_mut().find(|(of, what, _)| of == code && what == message) {
+            Some((.., times)) => *times += 1,
+            None => folded.push((code, message, 1)),
+        }
+    }
+    folded
+}
 
 fn heading(summary: &RunSummary, moment: Moment<'_>) -> String {
     let (style, sign) = match summary.status.as_str() {
@@ -203,18 +219,20 @@ fn with_rate(text: String, amount: u64, summary: &RunSummary, show: fn(u64) -> S
 }
 
 fn read_as(summary: &RunSummary, split: &Split) -> String {
-    let planned = summary.journal.planned();
-    let happened = summary.journal.happened();
+    let journal = &summary.journal;
+    let planned = journal.planned();
     let mut text = match split {
         Split::Whole => "in one piece".to_owned(),
         Split::Key { columns, .. } => {
             let names: Vec<_> = columns.iter().map(|column| column.name.as_str()).collect();
-            format!("{} of {}", figures::counted(u64::from(planned.slices), "range"), names.join(", "))
+            let (nulls, without) = if journal.has_null_slice() { (1, " and the rows without one") } else { (0, "") };
+            let ranges = u64::from(planned.slices.saturating_sub(nulls));
+            format!("{} of {}{without}", figures::counted(ranges, "range"), names.join(", "))
         }
         Split::Pages { .. } => format!("{} of pages", figures::counted(u64::from(planned.slices), "range")),
     };
-    if happened.slices_completed < planned.slices {
-        let _ = write!(text, ", {} of them complete", happened.slices_completed);
+    if journal.slices_complete() < planned.slices as usize {
+        let _ = write!(text, ", {} of them complete", journal.slices_complete());
     }
     if summary.peak_rss_mb > 0 {
         let _ = write!(text, "; peak memory {} MB", summary.peak_rss_mb);
@@ -284,7 +302,7 @@ pub fn resume_command(run_id: &str, config: Option<&Path>, params: &[String], st
     command
 }
 
-fn shell_word(text: &str) -> String {
+pub fn shell_word(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ',' | ':' | '@' | '%' | '+');
     if !text.is_empty() && text.chars().all(plain) {
         text.to_owned()

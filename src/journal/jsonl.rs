@@ -192,7 +192,10 @@ fn parse(input: &mut dyn BufRead, path: PathBuf) -> Result<ExportJournal> {
 }
 
 fn parse_heading(text: Option<String>) -> Result<Heading> {
-    let foreign = || Error::new(ErrorKind::JournalForeign, "the file does not begin like an exported journal");
+    let foreign = || {
+        Error::new(ErrorKind::JournalForeign, "the file does not begin like an exported journal")
+            .with_hint("Name a file that `rivet journal export` wrote, a journal's directory, or a state directory.")
+    };
     let value: serde_json::Value = text.and_then(|text| serde_json::from_str(&text).ok()).ok_or_else(foreign)?;
     if value.get("format").and_then(|format| format.as_str()) != Some(FORMAT) {
         return Err(foreign());

@@ -115,7 +115,7 @@ pub enum DriftPolicy {
     Fail,
 }
 
-/// [`SnapshotOpened`] before it has its number.
+/// [`super::event::SnapshotOpened`] before it has its number.
 #[derive(Debug, Clone)]
 pub struct OpenedSnapshot {
     pub id: String,

@@ -100,6 +100,10 @@ pub struct RunJournal {
     bounds: BTreeMap<u32, Bounds>,
     /// In which snapshot each slice was last begun.
     slice_snapshots: BTreeMap<u32, u32>,
+    /// Slices that are complete, and not open again since a part of theirs was withdrawn.
+    complete: BTreeSet<u32>,
+    /// The slice of each part that counted when it was committed, by path.
+    slice_of: BTreeMap<String, u32>,
     /// By slice, then by column and kind.
     special_values: BTreeMap<u32, BTreeMap<(u32, String), u64>>,
     schema: Schema,
@@ -179,6 +183,16 @@ impl RunJournal {
         self.slice_snapshots.values().copied().collect()
     }
 
+    /// How many of the planned slices are complete as things stand.
+    pub fn slices_complete(&self) -> usize {
+        self.complete.len()
+    }
+
+    /// Whether one of the planned slices is not a range of the key but the rows without one.
+    pub fn has_null_slice(&self) -> bool {
+        self.bounds.values().any(|bounds| *bounds == Bounds::NullKey)
+    }
+
     /// `snapshot` when every slice was read in one, else `mixed`.
     pub fn consistency(&self) -> &'static str {
         if self.snapshots_read().len() > 1 { "mixed" } else { "snapshot" }
@@ -254,6 +268,7 @@ impl RunJournal {
             Event::SliceStarted(started) => {
                 self.special_values.remove(&started.slice.0);
                 self.slice_snapshots.insert(started.slice.0, started.snapshot.0);
+                self.complete.remove(&started.slice.0);
                 self.forget_files(started.slice);
             }
             Event::BatchFetched(batch) => {
@@ -269,10 +284,12 @@ impl RunJournal {
                 self.sealed.insert(place, Sealed { facts: facts.clone(), checksums });
             }
             Event::PartCommitted(receipt) => {
+                self.slice_of.insert(receipt.path.clone(), receipt.slice.0);
                 self.happened.files += 1;
                 self.happened.adopted += u32::from(receipt.adopted);
             }
             Event::SliceCompleted(completed) => {
+                self.complete.insert(completed.slice.0);
                 self.happened.slices_completed += 1;
                 if self.happened.slowest_slice.is_none_or(|(_, slowest)| completed.took_ms > slowest) {
                     self.happened.slowest_slice = Some((completed.slice, completed.took_ms));
@@ -284,9 +301,17 @@ impl RunJournal {
                 self.happened.retries += 1;
                 self.happened.last_retry_delay_ms = retry.delay_ms;
             }
-            Event::PartSuperseded(_) => self.happened.superseded += 1,
-            Event::PartQuarantined(_) => self.happened.quarantined += 1,
+            Event::PartSuperseded(superseded) => {
+                self.reopen(&superseded.path);
+                self.happened.superseded += 1;
+            }
+            Event::PartQuarantined(quarantined) => {
+                self.reopen(&quarantined.path);
+                self.happened.quarantined += 1;
+            }
             Event::WorkRestarted(_) => {
+                self.complete.clear();
+                self.slice_of.clear();
                 self.special_values.clear();
                 self.planned.split = None;
                 self.bounds.clear();
@@ -319,6 +344,13 @@ impl RunJournal {
             | Event::ManifestWritten(_)
             | Event::Published(_)
             | Event::Validated(_) => {}
+        }
+    }
+
+    /// The slice of a part that no longer counts has to be read again.
+    fn reopen(&mut self, path: &str) {
+        if let Some(slice) = self.slice_of.remove(path) {
+            self.complete.remove(&slice);
         }
     }
 

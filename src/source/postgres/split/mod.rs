@@ -359,6 +359,7 @@ fn by_key(described: &Described, held: &Held, wanted: usize, found: Points, cuts
         .zip(choose::shares(&found.below(), cuts))
         .map(|((lower, upper), share)| (Bounds::Range { lower, upper }, share * present));
     let nulls = nullable(described, &found.key).then_some((Bounds::NullKey, found.null_share));
+    let without = if nulls.is_some() { " and the rows without one" } else { "" };
     let slices = numbered(ranges.chain(nulls), held.rows as f64);
     let names: Vec<&str> = found.key.iter().map(|column| column.name.as_str()).collect();
     let source = match found.evidence {
@@ -380,7 +381,7 @@ fn by_key(described: &Described, held: &Held, wanted: usize, found: Points, cuts
         String::new()
     };
     PlannedSplit {
-        reason: format!("{} ranges of {}: {source}{slow}{few}", cuts.len() + 1, names.join(", ")),
+        reason: format!("{} ranges of {}{without}: {source}{slow}{few}", cuts.len() + 1, names.join(", ")),
         split: Split::Key { columns: found.key, evidence: found.evidence.to_owned() },
         ordering: Vec::new(),
         slices,
