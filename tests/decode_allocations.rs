@@ -67,9 +67,10 @@ fn a_batch_costs_as_many_allocations_as_it_has_buffers_and_none_per_value() {
         assert!(counted < 40, "{name}: {counted} allocations for {ROWS} values");
     }
     for (target, seeds) in [
-        ("array", &["int_array", "text_grid", "decimal_cube"][..]),
-        ("record", &["composite", "nest"]),
-        ("range", &["daterange", "multirange"]),
+        ("array", &["int_array", "text_grid", "decimal_cube", "hstores", "vectors", "multiranges"][..]),
+        ("record", &["composite", "nest", "everything_else"]),
+        ("range", &["daterange", "multirange", "nummultirange", "decimal_range"]),
+        ("numeric", &["numeric", "decimal_15", "decimal_38", "decimal_76", "int16", "int64"]),
         ("hstore", &["hstore"]),
         ("vector", &["vector", "halfvec"]),
         ("interval", &["interval"]),
