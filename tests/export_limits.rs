@@ -151,3 +151,19 @@ fn a_server_that_is_too_old_is_refused_with_its_version() {
     drop(finished.expect_in_stderr(&format!("PostgreSQL 12{}", &version[2..])).expect_in_stderr("PostgreSQL 13"));
     assert!(proxy.fault_happened(), "nothing was rewritten");
 }
+
+#[test]
+fn a_file_that_would_have_more_row_groups_than_the_format_counts_is_closed_before() {
+    let database = Database::create("row_groups");
+    database.execute(
+        "CREATE TABLE t AS SELECT g AS id, repeat('x', 90) AS v FROM generate_series(1, 40000) AS g; ANALYZE t",
+    );
+    let lines = "table: t\nparquet: { row_group_strategy: fixed_rows, row_group_rows: 1 }";
+    let scratch = Scratch::with(&database, &[export("rows", lines)]);
+    let summary = scratch.run_ok(&[]);
+    assert_eq!(
+        (summary["total_rows"].as_u64(), summary["files_committed"].as_u64()),
+        (Some(40_000), Some(3)),
+        "{summary}"
+    );
+}

@@ -42,6 +42,9 @@ const MAX_GROUP_ROWS: usize = 256 * 1024;
 /// A batch of more bytes than this is encoded in pieces, so that a row group can close between them.
 const PIECE_BYTES: usize = 4 * 1024 * 1024;
 
+/// A file has at most 32,767 row groups, whose ordinals are 16 bits, and one batch may make thousands of them.
+const MOST_ROW_GROUPS: usize = 16_384;
+
 /// A column of more bytes than this in a piece has a giant value in it, since other pieces are smaller altogether.
 const GIANT_BYTES: usize = 2 * PIECE_BYTES;
 
@@ -189,6 +192,11 @@ impl<W: Write + Send> PartEncoder<W> {
         (self.file.bytes_written() + in_progress) as u64
     }
 
+    /// Whether a part of at most so many bytes should be closed, or has as many row groups as a file should.
+    pub fn is_full(&self, part_bytes: u64) -> bool {
+        self.encoded_bytes() >= part_bytes || self.file.flushed_row_groups().len() >= MOST_ROW_GROUPS
+    }
+
     /// Bytes held in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.columns().map(ArrowColumnWriter::memory_size).sum::<usize>() + SINK_BUFFER
@@ -250,7 +258,7 @@ impl<W: Write + Send> PartEncoder<W> {
             (_, Encodings::Undecided) => return Err(Error::new(ErrorKind::Internal, "encodings were never decided")),
         };
         group.write(&self.schema, piece)?;
-        let full = group.rows >= self.max_group_rows() || self.is_full();
+        let full = group.rows >= self.max_group_rows() || self.group_is_full();
         if full { self.close_group() } else { Ok(()) }
     }
 
@@ -272,7 +280,7 @@ impl<W: Write + Send> PartEncoder<W> {
         self.append(group)
     }
 
-    fn is_full(&self) -> bool {
+    fn group_is_full(&self) -> bool {
         let encoded: usize = self.columns().map(ArrowColumnWriter::get_estimated_total_bytes).sum();
         // Dictionaries and unfinished pages are held in forms larger than what they will be encoded to.
         let held: usize = self.columns().map(ArrowColumnWriter::memory_size).sum();

@@ -269,7 +269,7 @@ impl<'a> Files<'a> {
     fn write(&mut self, batch: &RecordBatch, bytes: u64) -> Result<()> {
         let rows = batch.num_rows() as u64;
         let Assignment { attempt, plan } = self.assignment;
-        if self.open.as_ref().is_some_and(|open| open.encoder.encoded_bytes() >= self.reading.limits.part_bytes)
+        if self.open.as_ref().is_some_and(|open| open.encoder.is_full(self.reading.limits.part_bytes))
             && let Some(file) = self.close(None)?
         {
             let (slice, attempt) = (plan.slice, *attempt);
