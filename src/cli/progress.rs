@@ -55,6 +55,9 @@ struct Watched {
     history: VecDeque<(Instant, u64, u64)>,
 }
 
+/// The stage of an export that was asked to stop.
+const STOPPING: &str = "stopping";
+
 /// Rates are taken over this long.
 const WINDOW: Duration = Duration::from_secs(5);
 
@@ -95,10 +98,14 @@ impl Watched {
             Notice::Part { .. } => self.files += 1,
             Notice::SliceDone { .. } => self.slices_done += 1,
             Notice::Closing { stage, .. } => self.stage = Some(stage.clone()),
-            Notice::Stopping { .. } => self.stage = Some("stopping".to_owned()),
+            Notice::Stopping { .. } => self.stage = Some(STOPPING.to_owned()),
             Notice::Finished { .. } => self.finished = true,
             Notice::Started { .. } | Notice::Warning { .. } | Notice::Retry { .. } => {}
         }
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stage.as_deref() == Some(STOPPING)
     }
 
     fn sample(&mut self, now: Instant) {
@@ -166,9 +173,12 @@ fn shortened(text: &str, room: usize) -> String {
     text.chars().take(room).collect()
 }
 
-/// A notice that deserves a line of its own.
-fn announcement(notice: &Notice) -> Option<String> {
+/// A notice that deserves a line of its own. What the whole process was asked for is said once, and not by each of its `exports`.
+fn announcement(notice: &Notice, exports: &[Watched]) -> Option<String> {
     let export = errors::single_line(notice.export());
+    if matches!(notice, Notice::Stopping { .. }) && exports.iter().any(Watched::is_stopping) {
+        return None;
+    }
     let text = match notice {
         Notice::Started { run_id, resumed, source, location, .. } => {
             let verb = if *resumed { "resuming" } else { "running" };
@@ -217,12 +227,13 @@ impl Lines {
             match notices.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(notice) => {
                     let now = Instant::now();
+                    let told = announcement(&notice, &exports);
                     let (_, watched) = watched(&mut exports, &notice);
                     if watched.history.is_empty() {
                         watched.sample(now);
                     }
                     watched.apply(&notice);
-                    if let Some(text) = announcement(&notice) {
+                    if let Some(text) = told {
                         (self.tell)(&format!("{text}\n"));
                     }
                 }
@@ -296,9 +307,10 @@ impl Bars {
         loop {
             match notices.recv_timeout(next.saturating_duration_since(Instant::now())) {
                 Ok(notice) => {
+                    let told = announcement(&notice, &exports);
                     let (index, watched) = watched(&mut exports, &notice);
                     watched.apply(&notice);
-                    if let Some(text) = announcement(&notice) {
+                    if let Some(text) = told {
                         // Drawing is for eyes; a terminal that went away stops nothing.
                         let _ = self.multi.println(text);
                     }
@@ -472,5 +484,14 @@ mod tests {
         sender.send(finished).unwrap();
         drop(sender);
         Bars::new(ProgressDrawTarget::hidden()).follow(&receiver);
+    }
+
+    #[test]
+    fn a_stop_of_the_whole_process_is_said_once() {
+        let stop = |export: &str| Notice::Stopping { export: export.to_owned() };
+        let mut exports = vec![Watched::new("a"), Watched::new("b")];
+        assert!(announcement(&stop("a"), &exports).is_some_and(|text| text.contains("a second signal")));
+        exports[0].apply(&stop("a"));
+        assert_eq!(announcement(&stop("b"), &exports), None);
     }
 }
