@@ -15,6 +15,7 @@ mod list;
 mod nested;
 mod numeric;
 mod shown;
+mod widths;
 
 use super::types::{Mapping, Wire};
 use crate::error::{Error, ErrorKind, Result};
