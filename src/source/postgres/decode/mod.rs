@@ -494,7 +494,7 @@ impl Decoder {
         let key = if known { self.key_of(data, self.rows_at.len()) } else { String::new() };
         let allowed = self.max_value_bytes;
         let what = format!("column {name:?} holds a value{key} of {length} bytes; {allowed} are allowed");
-        Error::new(ErrorKind::SourceValue, what)
+        Error::new(ErrorKind::SourceValue, what).with_hint(TOO_LARGE)
     }
 
     /// `row` of the batch, whose first columns are `arrays`.
@@ -543,7 +543,7 @@ impl Decoder {
         let key = self.key_of(data, self.rows_at.len().saturating_sub(1));
         let what =
             format!("column {name:?} holds a value{key} that takes {room} bytes when decoded; {allowed} are allowed");
-        Error::new(ErrorKind::SourceValue, what)
+        Error::new(ErrorKind::SourceValue, what).with_hint(TOO_LARGE)
     }
 
     #[cold]
@@ -592,6 +592,10 @@ impl Decoder {
         }
     }
 }
+
+/// The limit is no part of an export's definition.
+const TOO_LARGE: &str = "Raise `tuning.max_value_mb`, with which the run can be resumed as well, or cast or shorten the \
+                         value in a query.";
 
 fn in_parentheses(parts: Vec<String>) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }
