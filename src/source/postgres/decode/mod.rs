@@ -568,12 +568,31 @@ impl Decoder {
             }
             Problem::Width { expected, got } => broken(format!("a value has {got} bytes instead of {expected}")),
             Problem::Malformed(what) => broken(what.to_owned()),
-            Problem::UnfitForRequired(value) => {
+            Problem::UnfitForRequired(special) => {
+                let value = special.shown();
                 let what =
                     format!("column {name:?}: row {row} of the stream{key} holds {value}, and is declared NOT NULL");
+                let nearest = match special {
+                    Special::NotANumber => "",
+                    _ => ", or the nearest value with `types: {special_values: clamp}`",
+                };
+                let hint = format!("Deliver the column as text with `columns: {{{name}: text}}`{nearest}.");
+                Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+            }
+            Problem::Dimensions { have, declared } => {
+                let have = dimensions(have);
+                let what = format!(
+                    "column {name:?}: row {row} of the stream{key} holds an array of {have}, and the column takes those of \
+                     {declared}"
+                );
+                // What is inside of another value is not measured.
+                let measured = match mapping.wire {
+                    Wire::Array { .. } => ", or let the run look at all of them first with `types: {arrays: probe}`",
+                    _ => "",
+                };
                 let hint = format!(
-                    "Deliver the column as text with `columns: {{{name}: text}}`, or the nearest value with \
-                     `types: {{special_values: clamp}}`."
+                    "It takes as many dimensions as it was declared with, and one where a query does not say. Deliver it as \
+                     text with `columns: {{{name}: text}}`{measured}."
                 );
                 Error::new(ErrorKind::SourceValue, what).with_hint(hint)
             }
@@ -591,6 +610,10 @@ impl Decoder {
             }
         }
     }
+}
+
+fn dimensions(count: usize) -> String {
+    format!("{count} dimension{}", if count == 1 { "" } else { "s" })
 }
 
 /// The limit is no part of an export's definition.
