@@ -141,13 +141,47 @@ fn text_that_is_not_utf8_is_not_shown() {
     let finished = scratch(&other, "id: int8").rivet(&["run"]).expect_exit(1).expect_nowhere("0xe9");
     let finished = finished.expect_in_stderr("invalid byte sequence for encoding \"UTF8\" (SQLSTATE 22021)");
     drop(finished.expect_in_stderr("columns: {NAME: binary}"));
-    let scratch = scratch(&other, "v: binary");
-    let summary = scratch.run_ok(&[]);
-    oracle::assert_same_rows(
-        &other,
-        "SELECT id, convert_to(v, 'SQL_ASCII') AS v FROM t",
-        &scratch.run_dir(&run_id(&summary)),
+    let delivered = |columns: &str, query: &str| {
+        let scratch = scratch(&other, columns);
+        let summary = scratch.run_ok(&[]);
+        oracle::assert_same_rows(&other, query, &scratch.run_dir(&run_id(&summary)));
+    };
+    delivered("v: binary", "SELECT id, convert_to(v, 'SQL_ASCII') AS v FROM t");
+    // Where it is a part of something else, as text it would be refused as well.
+    other.execute(
+        "CREATE TYPE pair AS (a int, b text); CREATE DOMAIN words AS text[];
+         CREATE TABLE parts (id int PRIMARY KEY, a text[], w words, c pair, l pair[], h text);
+         INSERT INTO parts SELECT id, ARRAY[v, 'x,y', NULL], ARRAY[v], ROW(1, v)::pair, ARRAY[ROW(2, v)::pair], 'fine' FROM t",
     );
+    let columns = ["a", "w", "c", "l"];
+    let of = |wanted: &str| columns.map(|name| format!("{name}: {wanted}")).join(", ");
+    let lines = |columns: &str| format!("table: parts\ncolumns: {{ {columns} }}");
+    for wanted in ["id: int8".to_owned(), of("text")] {
+        let scratch = Scratch::with(&other, &[export("values", &lines(&wanted))]);
+        let refused = scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE");
+        drop(refused.expect_in_stderr("columns: {NAME: binary}"));
+    }
+    let scratch = Scratch::with(&other, &[export("values", &lines(&of("binary")))]);
+    let summary = scratch.run_ok(&[]);
+    let bytes = columns.map(|name| format!("convert_to({name}::text, 'SQL_ASCII') AS {name}")).join(", ");
+    let query = format!("SELECT id, {bytes}, h FROM parts");
+    oracle::assert_same_rows(&other, &query, &scratch.run_dir(&run_id(&summary)));
+}
+
+/// In every database, of every type.
+#[test]
+fn binary_is_the_bytes_of_what_the_server_prints() {
+    let database = Database::create("override_bytes");
+    database.execute(
+        "CREATE TYPE mood AS ENUM ('sad', 'é');
+         CREATE TABLE t (id int PRIMARY KEY, i int, n numeric(8,3), a text[], r int4range, m mood, d date, p point, iv interval);
+         INSERT INTO t VALUES (1, -7, 1.5, '{é,NULL,\"a b\"}', '[1,5)', 'é', 'infinity', '(1,2)', '1 day 02:03:04.5'),
+                              (2, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+    );
+    let columns = ["i", "n", "a", "r", "m", "d", "p", "iv"];
+    let bytes = columns.map(|name| format!("convert_to({name}::text, 'UTF8') AS {name}")).join(", ");
+    let wanted = columns.map(|name| format!("{name}: binary")).join(", ");
+    assert_delivered(&database, &wanted, &format!("SELECT id, {bytes} FROM t"));
 }
 
 /// Each whole number into each type that it may be delivered as, at the ends of what fits.

@@ -307,6 +307,8 @@ fn override_note(family: &SourceType, mapping: &Mapping, wanted: &ColumnType) ->
         }
         (_, Select::Cast("text"), _) => "its text",
         (_, Select::Cast(_), _) => "converted by the server; a value that does not fit ends the run",
+        (_, Select::Bytes(_), _) if map(family, 0, None).is_ok_and(|native| is_text(family, &native)) => "its bytes",
+        (_, Select::Bytes(_), _) => "the bytes of its text, as the server prints it",
         (Wire::Bytea, ..) if family.oid != oid::BYTEA => "its bytes",
         _ => return "the override changes nothing".to_owned(),
     };
@@ -410,6 +412,7 @@ mod tests {
             (base(oid::UUID, "uuid"), "binary", Compatible),
             (base(oid::JSONB, "jsonb"), "text", Compatible),
             (base(oid::TEXT, "text"), "binary", Compatible),
+            (array(base(oid::TEXT, "text")), "binary", Compatible),
             (base(oid::TEXT, "text"), "int32", Compatible),
             (base(oid::TEXT, "text"), "decimal(10,2)", Compatible),
             (base(oid::TEXT, "text"), "uuid", Compatible),

@@ -33,20 +33,20 @@ pub(super) fn overridden(source: &SourceType, native: &Mapping, wanted: &ColumnT
         (Wire::Timestamptz, C::Timestamp) => read(Wire::Timestamptz),
 
         (Wire::Uuid, C::Binary) => read(Wire::Bytea),
-        (Wire::Json | Wire::Jsonb, C::Binary) => bytes_of_text(source),
+        (_, C::Binary) => Some(bytes_of_text(source)),
 
         (Wire::Numeric | Wire::NumericText, C::Decimal { .. } | C::Int16 | C::Int32 | C::Int64) => read(Wire::Numeric),
         (_, C::Decimal { .. }) if source.oid == oid::MONEY => cast(Wire::Numeric, "numeric"),
-        (_, C::Binary) if is_text(source, native) => bytes_of_text(source),
         _ if is_text(source, native) => parsed(wanted).and_then(|(wire, to)| cast(wire, to)),
         _ => None,
     }
 }
 
-/// Not read as it is: the server refuses to send text that is not in its encoding.
-fn bytes_of_text(source: &SourceType) -> Option<Mapping> {
+/// The bytes of what the server prints, whatever the type: the one way out for text that is not in its encoding, which the
+/// server refuses to send, also from inside of arrays and composites.
+fn bytes_of_text(source: &SourceType) -> Mapping {
     let select = Select::Bytes(source.output.clone());
-    Some(Mapping { wire: Wire::Bytea, column_type: ColumnType::Binary, select })
+    Mapping { wire: Wire::Bytea, column_type: ColumnType::Binary, select }
 }
 
 /// Text that a person may have written anything into. An enum's labels are not.
@@ -186,36 +186,36 @@ mod tests {
         let mood = SourceType { typtype: 'e', ..base(20_002, "mood") };
         let domain = SourceType { typtype: 'd', base: Some(Box::new(base(oid::INT4, "integer"))), ..base(2, "small") };
         let cases = [
-            (base(oid::BOOL, "boolean"), "bool text"),
-            (base(oid::INT2, "smallint"), "decimal(10,2) int16 int32 int64 float32 float64 text"),
-            (base(oid::INT4, "integer"), "decimal(10,2) int16 int32 int64 float64 text"),
-            (base(oid::INT8, "bigint"), "decimal(10,2) int16 int32 int64 text"),
-            (domain, "decimal(10,2) int16 int32 int64 float64 text"),
-            (base(oid::OID, "oid"), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::XID, "xid"), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::XID8, "xid8"), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::FLOAT4, "real"), "float32 float64 text"),
-            (base(oid::FLOAT8, "double precision"), "float64 text"),
-            (base(oid::NUMERIC, "numeric"), "decimal(10,2) int16 int32 int64 text"),
-            (numeric(12, 4), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::MONEY, "money"), "decimal(10,2) text"),
-            (base(oid::DATE, "date"), "text date timestamp timestamp_utc"),
-            (base(oid::TIME, "time"), "text"),
-            (base(oid::TIMESTAMP, "timestamp"), "text timestamp timestamp_utc"),
-            (base(oid::TIMESTAMPTZ, "timestamptz"), "text timestamp timestamp_utc"),
-            (base(oid::INTERVAL, "interval"), "text"),
+            (base(oid::BOOL, "boolean"), "bool text binary"),
+            (base(oid::INT2, "smallint"), "decimal(10,2) int16 int32 int64 float32 float64 text binary"),
+            (base(oid::INT4, "integer"), "decimal(10,2) int16 int32 int64 float64 text binary"),
+            (base(oid::INT8, "bigint"), "decimal(10,2) int16 int32 int64 text binary"),
+            (domain, "decimal(10,2) int16 int32 int64 float64 text binary"),
+            (base(oid::OID, "oid"), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::XID, "xid"), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::XID8, "xid8"), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::FLOAT4, "real"), "float32 float64 text binary"),
+            (base(oid::FLOAT8, "double precision"), "float64 text binary"),
+            (base(oid::NUMERIC, "numeric"), "decimal(10,2) int16 int32 int64 text binary"),
+            (numeric(12, 4), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::MONEY, "money"), "decimal(10,2) text binary"),
+            (base(oid::DATE, "date"), "text date timestamp timestamp_utc binary"),
+            (base(oid::TIME, "time"), "text binary"),
+            (base(oid::TIMESTAMP, "timestamp"), "text timestamp timestamp_utc binary"),
+            (base(oid::TIMESTAMPTZ, "timestamptz"), "text timestamp timestamp_utc binary"),
+            (base(oid::INTERVAL, "interval"), "text binary"),
             (
                 base(oid::TEXT, "text"),
                 "decimal(10,2) int16 int32 int64 float32 float64 bool text uuid json date timestamp timestamp_utc binary",
             ),
-            (base(oid::CHAR, "\"char\""), "text"),
+            (base(oid::CHAR, "\"char\""), "text binary"),
             (base(oid::BYTEA, "bytea"), "text binary"),
             (base(oid::JSON, "json"), "text json binary"),
             (base(oid::JSONB, "jsonb"), "text json binary"),
             (base(oid::UUID, "uuid"), "text uuid binary"),
-            (mood, "text"),
-            (base(869, "inet"), "text"),
-            (array(base(oid::INT4, "integer")), "text"),
+            (mood, "text binary"),
+            (base(869, "inet"), "text binary"),
+            (array(base(oid::INT4, "integer")), "text binary"),
         ];
         for (source, expected) in cases {
             assert_eq!(accepted(&source), expected, "{}", source.name);
