@@ -72,7 +72,7 @@ fn every_column_is_told_with_its_types_its_fidelity_its_policy_and_why() {
         ("host", "as the server prints it"),
         ("acl", "no binary form"),
         ("when_text", "drops what the type has no room for"),
-        ("code", "override: converted by the server"),
+        ("code", "override: every value fits"),
     ] {
         let told = column(&columns, name)["note"].clone();
         assert!(told.as_str().is_some_and(|told| told.contains(note)), "{name}: {told}");
@@ -81,6 +81,30 @@ fn every_column_is_told_with_its_types_its_fidelity_its_policy_and_why() {
         (&column(&columns, "id")["nullable"], &column(&columns, "doc")["nullable"]),
         (&json!(false), &json!(true))
     );
+}
+
+/// What an override may meet is said of the values that its column can hold.
+#[test]
+fn the_policy_and_the_note_of_an_override_are_about_values_that_there_can_be() {
+    let database = Database::create("check_overrides");
+    database.execute("CREATE TABLE t (a smallint, b bigint, c numeric, d date, e oid, f real)");
+    let overrides = "a: 'decimal(10,2)', b: int4, c: int4, d: timestamp_tz, e: int8, f: float8";
+    let scratch = Scratch::with(&database, &[export("t", &format!("table: t\ncolumns: {{ {overrides} }}"))]);
+    let columns = columns(&scratch.rivet(&["check", "--json"]).expect_exit(0));
+    let told = ["a", "b", "c", "d", "e", "f"].map(|name| {
+        let column = column(&columns, name);
+        (column["policy"].as_str().unwrap_or("-").to_owned(), column["note"].as_str().unwrap_or("-").to_owned())
+    });
+    let ends = "override: a value that does not fit ends the run";
+    let expected = [
+        ("-", ends),
+        ("-", ends),
+        ("error", ends),
+        ("null", "override: as midnight"),
+        ("-", "override: every value fits"),
+        ("-", "override: every value fits"),
+    ];
+    assert_eq!(told, expected.map(|(policy, note)| (policy.to_owned(), note.to_owned())));
 }
 
 #[test]

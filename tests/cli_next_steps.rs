@@ -159,3 +159,56 @@ fn a_file_that_is_no_journal_is_not_called_a_directory() {
     let foreign = scratch.rivet(&["replay", "--journal", "notes.txt"]).expect_error(5, "RIVET_JOURNAL_FOREIGN");
     foreign.expect_in_stderr("Name a file that `rivet journal export` wrote").expect_nowhere("state_dir");
 }
+
+/// The command after `next` on a screen, and what it says to do before.
+#[track_caller]
+fn next_of(finished: &support::rivet::Finished) -> (String, Vec<String>) {
+    let next = finished.stdout.lines().find_map(|line| line.trim().strip_prefix("next"));
+    let next = next.unwrap_or_else(|| panic!("no next step: {finished}")).trim();
+    let (before, command) = next.split_once("rivet ").unwrap_or_else(|| panic!("no command: {next}"));
+    (before.to_owned(), command.split(' ').map(str::to_owned).collect())
+}
+
+/// A value that has no room in its column is still there when the run is gone on with.
+#[test]
+fn after_a_value_that_does_not_fit_the_next_step_is_a_run_under_the_mended_configuration() {
+    let database = small("unfit");
+    database.execute("ALTER TABLE t ADD n numeric DEFAULT 1; UPDATE t SET n = 'NaN' WHERE id = 200");
+    let lines = "table: t\nmode: chunked\nchunk_count: 3\ntuning: { parallel: 1 }\ncolumns: { n: 'decimal(10,2)' }";
+    for (lines, has_parts) in [("table: t\ncolumns: { n: 'decimal(10,2)' }", false), (lines, true)] {
+        let scratch = Scratch::new();
+        scratch.write("shop.yaml", config(&database.url(), &[export("a", lines)]).as_bytes());
+        let failed = scratch.rivet(&["run", "-q", "-c", "shop.yaml"]).expect_error(1, "RIVET_SOURCE_VALUE");
+        let (before, next) = next_of(&failed);
+        assert_eq!(before, "change what the error names, then ", "{failed}");
+        let expected = if has_parts { "run -e a --fresh -c shop.yaml" } else { "run -e a -c shop.yaml" };
+        assert_eq!(next.join(" "), expected, "{failed}");
+        let run = run_id(&scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries()[0]);
+        // Wherever the run is shown, also where the journal alone knows the configuration.
+        for words in [&["status"][..], &["resume", &run, "-q"], &["replay"]] {
+            assert_eq!(next_of(&scratch.rivet(words)), (before.clone(), next.clone()), "{words:?}");
+        }
+        let mended = config(&database.url(), &[export("a", &lines.replace("'decimal(10,2)'", "text"))]);
+        scratch.write("shop.yaml", mended.as_bytes());
+        if has_parts {
+            drop(scratch.rivet(&["run", "-q", "-c", "shop.yaml"]).expect_error(5, "RIVET_RUN_CHANGED"));
+        }
+        let next: Vec<&str> = next.iter().map(String::as_str).collect();
+        drop(scratch.rivet(&next).expect_exit(0).expect_in_stdout("success"));
+    }
+}
+
+/// A larger limit is no other definition: what was delivered stays.
+#[test]
+fn a_run_that_met_a_value_over_the_limit_is_gone_on_with_under_a_larger_one() {
+    let database = small("oversize");
+    database.execute("UPDATE t SET name = repeat('x', 2 << 20) WHERE id = 200");
+    let lines = "table: t\nmode: chunked\nchunk_count: 3\ntuning: { parallel: 1, max_value_mb: 1 }";
+    let scratch = Scratch::with(&database, &[export("a", lines)]);
+    let failed = scratch.rivet(&["run", "-q"]).expect_error(1, "RIVET_SOURCE_VALUE");
+    drop(failed.expect_in_stderr("Raise `tuning.max_value_mb`, with which the run can be resumed as well"));
+    let run = run_id(&scratch.rivet(&["runs", "--json"]).expect_exit(0).summaries()[0]);
+    scratch
+        .write_config(&config(&database.url(), &[export("a", &lines.replace("max_value_mb: 1 ", "max_value_mb: 4 "))]));
+    scratch.resume_ok(&run);
+}

@@ -127,6 +127,7 @@ fn each_mistake_has_its_code_its_place_and_a_word_that_helps() {
         (export("tabel: x"), ConfigUnknownKey, "9:5", "Did you mean `table`?"),
         (export("profile: fast"), ConfigUnknownKey, "9:5", "It belongs under `tuning`."),
         (export("path: ./x"), ConfigUnknownKey, "9:5", "It belongs under `destination`."),
+        (export("types:\n  special_values:"), ConfigInvalid, "10:7", "`clamp`, or take the key out"),
         (export("special_values: error"), ConfigUnknownKey, "9:5", "It belongs under `types`."),
         (export("query: select 1"), ConfigInvalid, "6:12", "beside another selection"),
         (instead("    table: public.orders\n", ""), ConfigInvalid, "5:5", "selects nothing"),

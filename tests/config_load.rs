@@ -436,6 +436,15 @@ fn what_becomes_of_special_values_is_one_word_and_null_needs_no_quotes() {
     ] {
         assert_eq!(of(&format!("types: {{ special_values: {word} }}")).unwrap(), policy, "{word}");
     }
+    assert_eq!(of("types:\n  special_values: null # as NULL").unwrap(), SpecialValues::Null);
+    // What was forgotten is no policy.
+    for nothing in ["", " ~", " # none", " Null", " !!null ''"] {
+        let error = of(&format!("types:\n  special_values:{nothing}\n  numeric: string")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{nothing:?}: {error}");
+        assert!(error.what().contains("types.special_values` holds nothing"), "{nothing:?}: {error}");
+        assert!(error.hint().contains("`error`, `null`, `text`, `clamp`"), "{nothing:?}: {}", error.hint());
+    }
+    assert_eq!(of("types: { special_values: }").unwrap_err().kind(), ErrorKind::ConfigInvalid);
     let error = of("types: { special_values: clmap }").unwrap_err();
     assert!(error.what().contains("special_values") && error.hint().contains("`clamp`"), "{error}");
 }

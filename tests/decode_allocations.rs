@@ -42,10 +42,15 @@ fn allocations(wire: Wire, column_type: C, value: &[u8]) -> usize {
 fn a_batch_costs_as_many_allocations_as_it_has_buffers_and_none_per_value() {
     let decimal = |precision| C::Decimal { precision, scale: 2 };
     let number = [0, 2, 0, 0, 0x40, 0, 0, 2, 0, 7, 0x13, 0x88];
-    let scalars: [(Wire, C, &[u8]); 17] = [
+    let scalars: [(Wire, C, &[u8]); 22] = [
         (Wire::Bool, C::Bool, &[1]),
         (Wire::Int2, C::Int16, &[1; 2]),
         (Wire::Int4, C::Int32, &[1; 4]),
+        (Wire::Int8, C::Int16, &[0, 0, 0, 0, 0, 0, 1, 1]),
+        (Wire::Oid, C::Int64, &[1; 4]),
+        (Wire::Int4, decimal(15), &[1; 4]),
+        (Wire::Int8, decimal(76), &[1; 8]),
+        (Wire::Date, C::Timestamp, &[0, 0, 1, 1]),
         (Wire::Int8, C::Int64, &[1; 8]),
         (Wire::Oid, C::UInt32, &[1; 4]),
         (Wire::Float4, C::Float32, &[1; 4]),

@@ -342,7 +342,7 @@ fn an_array_becomes_a_list_and_keeps_its_null_elements() {
 fn an_array_that_a_list_cannot_hold_is_refused_with_a_remedy() {
     let one = |array: &[u8]| one(int_list().0, int_list().1, array);
     let matrix = array(&[(2, 1), (1, 1)], &[int4(1), int4(2)]);
-    refused(one(&matrix), ErrorKind::SourceValue, "another number of dimensions");
+    refused(one(&matrix), ErrorKind::SourceValue, "an array of 2 dimensions, and the column takes those of 1");
     assert!(one(&matrix).unwrap_err().hint().contains("v: text"));
     refused(one(&array(&[(2, 1)], &[int4(1)])), ErrorKind::SourceProtocol, "its dimensions say");
     refused(one(&array(&[(i32::MAX, 1)], &[int4(1)])), ErrorKind::SourceProtocol, "its dimensions say");

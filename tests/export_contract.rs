@@ -154,7 +154,22 @@ fn an_array_of_more_dimensions_than_it_was_declared_with_is_refused_by_name_and_
         let query = format!("query: \"SELECT {column} FROM t\"");
         let scratch = Scratch::with(&database, &[export("values", &query)]);
         let refused = scratch.rivet(&["run", "-c", "rivet.yaml"]).expect_error(1, "RIVET_SOURCE_VALUE");
-        refused.expect_in_stderr(&format!("columns: {{{column}: text}}"));
+        let refused = refused.expect_in_stderr("holds an array of 2 dimensions, and the column takes those of 1");
+        let refused = refused.expect_in_stderr(&format!("columns: {{{column}: text}}"));
+        refused.expect_in_stderr("types: {arrays: probe}");
+    }
+    // One inside of another value is not looked at beforehand.
+    database.execute(
+        "CREATE TYPE holder AS (a int[]);
+         CREATE TABLE g (g int[][]); INSERT INTO g VALUES ('{1}');
+         CREATE TABLE h (h holder); INSERT INTO h VALUES (ROW('{{1,2}}'::int[])::holder)",
+    );
+    for (column, said) in
+        [("g", "an array of 1 dimension, and the column takes those of 2"), ("h", "an array of 2 dimensions")]
+    {
+        let scratch = Scratch::with(&database, &[export("values", &format!("table: {column}"))]);
+        let refused = scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE").expect_in_stderr(said);
+        assert_eq!(refused.stderr.contains("arrays: probe"), column == "g", "{refused}");
     }
     assert_exported(&database, "table: t\ncolumns: {c: text, n: text}", "SELECT * FROM t");
 }

@@ -216,6 +216,13 @@ fn a_column_that_is_declared_not_null_never_gets_one_by_policy() {
             .expect_in_stderr("column \"d\": row 1 of the stream holds infinity")
             .expect_in_stderr("columns: {d: text}");
     }
+    // What an error advises is no error itself: nothing is near NaN.
+    database.execute("CREATE TABLE n (v numeric(5,2) NOT NULL); INSERT INTO n VALUES ('NaN')");
+    let finished = run_on_screen(&with_policy(&database, "null", "table: n")).expect_error(1, "RIVET_SOURCE_VALUE");
+    finished.expect_in_stderr("holds NaN, and is declared NOT NULL").expect_nowhere("clamp");
+    database.execute("UPDATE n SET v = 1; ALTER TABLE n ALTER v TYPE numeric; UPDATE n SET v = 'infinity'");
+    let scratch = with_policy(&database, "null", "table: n\ncolumns: {v: 'decimal(5,2)'}");
+    run_on_screen(&scratch).expect_error(1, "RIVET_SOURCE_VALUE").expect_in_stderr("special_values: clamp");
     let scratch = with_policy(&database, "clamp", "table: t");
     let run_dir = scratch.run_dir(&run_id(&run(&scratch).expect_exit(0).summary()));
     oracle::assert_same_rows(&database, "SELECT '5874897-12-31' AS d, '{5874897-12-31}' AS a", &run_dir);

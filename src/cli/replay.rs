@@ -138,12 +138,13 @@ impl Story<'_> {
         }
         let summary = &self.run.summary;
         let place = &args.from.place;
-        let resume = summary::resume_command(&summary.run_id, place.config.as_deref(), &[], place.state_dir.as_deref());
+        let typed =
+            summary::Typed { config: place.config.as_deref(), params: &[], state_dir: place.state_dir.as_deref() };
         let moment = match args.until {
             Some(_) => Moment::Past,
             None => self.run.moment(),
         };
-        out.write(&format!("\n{}", summary::text_of(summary, moment, &resume)));
+        out.write(&format!("\n{}", summary::text_of(summary, moment, &typed)));
         if let (Ok(replay), None) = (&self.replayed, args.until) {
             out.line(&format!("  {:<12} {}", "replay", told(replay)));
         }

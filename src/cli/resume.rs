@@ -64,8 +64,7 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
         super::errors::tell("The run is complete; nothing was changed.\n");
     }
     let (config, state_dir) = (args.place.config.as_deref(), args.place.state_dir.as_deref());
-    let resume = |run_id: &str| summary::resume_command(run_id, config, &args.params, state_dir);
-    run::show(out, vec![report], args.json, &resume)
+    run::show(out, vec![report], args.json, &summary::Typed { config, params: &args.params, state_dir })
 }
 
 /// The configuration file that the run was planned with, by its journal.

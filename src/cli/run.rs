@@ -3,6 +3,7 @@
 use super::output::Out;
 use super::progress::{self, Style};
 use super::state_dir::CONFIG_FILE;
+use super::summary::Typed;
 use super::{errors, figures, summary};
 use crate::config::{self, Config, LoadOptions};
 use crate::engine::notice::Notice;
@@ -85,9 +86,8 @@ pub fn main(args: &Args, out: &mut Out) -> Result<Exit> {
     let reports = watched(Style::choose(args.quiet, args.json), |runtime, notices, stop| {
         engine::run(runtime, &config, request, notices, stop)
     })?;
-    let resume =
-        |run_id: &str| summary::resume_command(run_id, Some(&args.config), &args.params, args.state_dir.as_deref());
-    show(out, reports, args.json, &resume)
+    let (config, state_dir) = (Some(args.config.as_path()), args.state_dir.as_deref());
+    show(out, reports, args.json, &Typed { config, params: &args.params, state_dir })
 }
 
 /// `KEY=VALUE`, several. No message repeats what was given: a value may be a secret, and so may a value without a key.
@@ -126,9 +126,8 @@ pub fn watched<T>(style: Style, work: impl FnOnce(&Runtime, &Sender<Notice>, &St
     Ok(done)
 }
 
-/// Shows how exports ended, and returns the exit code of all of them together. `resume` writes the command that goes on
-/// with a run in this place.
-pub fn show(out: &mut Out, reports: Vec<ExportReport>, json: bool, resume: &dyn Fn(&str) -> String) -> Result<Exit> {
+/// Shows how exports ended, and returns the exit code of all of them together.
+pub fn show(out: &mut Out, reports: Vec<ExportReport>, json: bool, typed: &Typed<'_>) -> Result<Exit> {
     let summaries: Vec<&RunSummary> = reports.iter().filter_map(|report| report.summary.as_ref()).collect();
     if json {
         summary::json(out, &summaries)?;
@@ -137,12 +136,12 @@ pub fn show(out: &mut Out, reports: Vec<ExportReport>, json: bool, resume: &dyn 
         let Some(summary) = report.summary.as_ref().filter(|_| !json) else { continue };
         // That the run once succeeded is not what a refusal to mend it is about.
         if summary.status != "success" || report.error.is_none() {
-            out.write(&summary::text(summary, report.error.as_ref(), &resume(&summary.run_id)));
+            out.write(&summary::text(summary, report.error.as_ref(), typed));
         }
     }
     out.flush();
     let (not_begun, begun): (Vec<ExportReport>, Vec<ExportReport>) = reports.into_iter().partition(was_not_begun);
-    let begun = begun.into_iter().filter_map(|report| with_command(report, resume));
+    let begun = begun.into_iter().filter_map(|report| with_command(report, typed));
     let errors: Vec<Error> = begun.chain(interrupted_before(&not_begun)).collect();
     errors.iter().for_each(|error| errors::show(error, json));
     Ok(summary::worst(&errors.iter().collect::<Vec<_>>()))
@@ -150,10 +149,10 @@ pub fn show(out: &mut Out, reports: Vec<ExportReport>, json: bool, resume: &dyn 
 
 /// A report's error. Where its hint names the command that goes on, that is completed: the engine does not know what was
 /// typed.
-fn with_command(report: ExportReport, resume: &dyn Fn(&str) -> String) -> Option<Error> {
+fn with_command(report: ExportReport, typed: &Typed<'_>) -> Option<Error> {
     let error = report.error?;
     let Some(summary) = report.summary.filter(|summary| !summary.run_id.is_empty()) else { return Some(error) };
-    let hint = error.hint().replace(&format!("rivet resume {}", summary.run_id), &resume(&summary.run_id));
+    let hint = error.hint().replace(&format!("rivet resume {}", summary.run_id), &typed.resume(&summary.run_id));
     Some(error.with_hint(hint))
 }
 

@@ -50,9 +50,9 @@ fn show(args: &Args, out: &mut Out, runs: &[Run<'_>], problems: &[(&str, &Error)
     }
     for run in runs {
         let place = &args.from.place;
-        let resume =
-            summary::resume_command(&run.summary.run_id, place.config.as_deref(), &[], place.state_dir.as_deref());
-        out.write(&summary::text_of(&run.summary, run.moment(), &resume));
+        let typed =
+            summary::Typed { config: place.config.as_deref(), params: &[], state_dir: place.state_dir.as_deref() };
+        out.write(&summary::text_of(&run.summary, run.moment(), &typed));
         if let Some(progress) = runs::progress(run) {
             out.line(&format!("  {:<12} {}", "fetched", progress.text()));
         }

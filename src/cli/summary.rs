@@ -60,12 +60,11 @@ pub fn json(out: &mut super::output::Out, summaries: &[&RunSummary]) -> Result<(
     out.json(&Runs { runs: summaries.to_vec(), warnings: warnings(summaries) })
 }
 
-/// The block for a run that this process worked on, or was kept from working on by `error`. `resume` is the command that
-/// goes on with it, shown where that makes sense.
-pub fn text(summary: &RunSummary, error: Option<&Error>, resume: &str) -> String {
+/// The block for a run that this process worked on, or was kept from working on by `error`.
+pub fn text(summary: &RunSummary, error: Option<&Error>, typed: &Typed<'_>) -> String {
     // The same command would be refused once more.
     let is_refused = error.is_some_and(|error| needs_a_person(error.exit()));
-    block(summary, Moment::Ended, if is_refused { None } else { Some(resume) })
+    block(summary, Moment::Ended, if is_refused { None } else { Some(typed) })
 }
 
 /// How what is shown relates to now.
@@ -80,11 +79,11 @@ pub enum Moment<'a> {
 }
 
 /// The block for any run.
-pub fn text_of(summary: &RunSummary, moment: Moment<'_>, resume: &str) -> String {
-    block(summary, moment, Some(resume))
+pub fn text_of(summary: &RunSummary, moment: Moment<'_>, typed: &Typed<'_>) -> String {
+    block(summary, moment, Some(typed))
 }
 
-fn block(summary: &RunSummary, moment: Moment<'_>, resume: Option<&str>) -> String {
+fn block(summary: &RunSummary, moment: Moment<'_>, typed: Option<&Typed<'_>>) -> String {
     let mut block = heading(summary, moment);
     for (label, value) in rows(summary) {
         // Writing to a String cannot fail.
@@ -102,8 +101,9 @@ fn block(summary: &RunSummary, moment: Moment<'_>, resume: Option<&str>) -> Stri
     if more > 0 {
         let _ = writeln!(block, "  {YELLOW}{:<12}{YELLOW:#} {}", "", figures::counted(more, "more warning"));
     }
-    if let (Some(resume), Moment::Ended, true) = (resume, moment, is_resumable(summary)) {
-        let _ = writeln!(block, "  {DIM}{:<12}{DIM:#} {BOLD}{resume}{BOLD:#}", "next");
+    let next = typed.filter(|_| matches!(moment, Moment::Ended)).and_then(|typed| next_step(summary, typed));
+    if let Some(Next { before, command }) = next {
+        let _ = writeln!(block, "  {DIM}{:<12}{DIM:#} {before}{BOLD}{command}{BOLD:#}", "next");
     }
     block
 }
@@ -267,16 +267,31 @@ fn journal_cost(summary: &RunSummary) -> String {
     text
 }
 
-/// Whether going on with the run is the next step.
-pub fn is_resumable(summary: &RunSummary) -> bool {
+/// What goes on with the run or replaces it, and what somebody has to do before.
+struct Next {
+    before: &'static str,
+    command: String,
+}
+
+/// `None` where no command is the next step.
+fn next_step(summary: &RunSummary, typed: &Typed<'_>) -> Option<Next> {
+    let resume = || Some(Next { before: "", command: typed.resume(&summary.run_id) });
     match summary.status.as_str() {
         // A run that says it is running and is shown after its process ended was killed.
-        "interrupted" | "running" => true,
+        "interrupted" | "running" => resume(),
         "failed" => {
             let code = summary.journal.outcome().and_then(|finished| finished.code.as_deref());
-            !needs_a_person(code.and_then(ErrorKind::from_code).map_or(Exit::Failed, |kind| kind.class().exit))
+            match code.and_then(ErrorKind::from_code) {
+                // The value is still there, and a run does not go on under another definition once it has delivered.
+                Some(ErrorKind::SourceValue) => {
+                    let command = typed.run(summary, summary.files_committed > 0);
+                    Some(Next { before: "change what the error names, then ", command })
+                }
+                Some(kind) if needs_a_person(kind.class().exit) => None,
+                _ => resume(),
+            }
         }
-        _ => false,
+        _ => None,
     }
 }
 
@@ -285,21 +300,46 @@ fn needs_a_person(exit: Exit) -> bool {
     matches!(exit, Exit::Integrity | Exit::Drift | Exit::Protected | Exit::Usage)
 }
 
-/// `rivet resume RUN -c FILE --param NAME=…`, with what is the default left out. The values of parameters are left out
-/// too: they may be secrets, and whoever gave them knows them.
-pub fn resume_command(run_id: &str, config: Option<&Path>, params: &[String], state_dir: Option<&Path>) -> String {
-    let mut command = format!("rivet resume {}", shell_word(run_id));
-    if let Some(config) = config.filter(|path| *path != Path::new(super::state_dir::CONFIG_FILE)) {
-        command.push_str(&format!(" -c {}", shell_word(&config.display().to_string())));
+/// What was typed that a further command needs as well.
+#[derive(Debug, Clone, Copy)]
+pub struct Typed<'a> {
+    pub config: Option<&'a Path>,
+    pub params: &'a [String],
+    pub state_dir: Option<&'a Path>,
+}
+
+impl Typed<'_> {
+    /// `rivet resume RUN -c FILE --param NAME=…`, with what is the default left out.
+    pub fn resume(&self, run_id: &str) -> String {
+        format!("rivet resume {}{}", shell_word(run_id), self.options(self.config))
     }
-    for param in params {
-        let name = param.split_once('=').map_or("", |(name, _)| name);
-        command.push_str(&format!(" --param {}=…", shell_word(name)));
+
+    /// `rivet run -e EXPORT --fresh …`, in place of a run.
+    fn run(&self, summary: &RunSummary, fresh: bool) -> String {
+        // Unlike a resume it is not told by the journal which configuration it was.
+        let journaled = Path::new(&summary.journal.planned().run.config_path);
+        let fresh = if fresh { " --fresh" } else { "" };
+        let here = std::env::current_dir().unwrap_or_default();
+        let journaled = journaled.strip_prefix(here).unwrap_or(journaled);
+        let options = self.options(self.config.or(Some(journaled)));
+        format!("rivet run -e {}{fresh}{options}", shell_word(&summary.export_name))
     }
-    if let Some(dir) = state_dir {
-        command.push_str(&format!(" --state-dir {}", shell_word(&dir.display().to_string())));
+
+    /// The values of parameters are left out: they may be secrets, and whoever gave them knows them.
+    fn options(&self, config: Option<&Path>) -> String {
+        let mut options = String::new();
+        if let Some(config) = config.filter(|path| *path != Path::new(super::state_dir::CONFIG_FILE)) {
+            options.push_str(&format!(" -c {}", shell_word(&config.display().to_string())));
+        }
+        for param in self.params {
+            let name = param.split_once('=').map_or("", |(name, _)| name);
+            options.push_str(&format!(" --param {}=…", shell_word(name)));
+        }
+        if let Some(dir) = self.state_dir {
+            options.push_str(&format!(" --state-dir {}", shell_word(&dir.display().to_string())));
+        }
+        options
     }
-    command
 }
 
 pub fn shell_word(text: &str) -> String {

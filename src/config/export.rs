@@ -458,9 +458,14 @@ fn read_types(section: &Section<'_>) -> Result<TypePolicies> {
     ];
     let numeric = [("string", BareNumeric::Text), ("probe", BareNumeric::Probe)];
     // Without quotes, which nobody would write, YAML reads the word as its null.
-    let special_values = match section.is_null("special_values") {
+    let special_values = match section.is_null_word("special_values") {
         true => Some(SpecialValues::Null),
-        false => section.get("special_values").map(|field| field.word(&special_values)).transpose()?,
+        false => {
+            let field = section.get_filled("special_values").map_err(|error| {
+                error.with_hint("Write one of `error`, `null`, `text`, `clamp`, or take the key out.")
+            })?;
+            field.map(|field| field.word(&special_values)).transpose()?
+        }
     };
     let numeric = section.get("numeric").map(|field| field.word(&numeric)).transpose()?;
     let arrays = [ArrayShape::Declared, ArrayShape::Text, ArrayShape::Probe].map(|shape| (shape.name(), shape));

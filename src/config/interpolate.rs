@@ -35,7 +35,7 @@ impl Values<'_> {
 /// [`ErrorKind::ConfigUnset`] with the key and its place; [`ErrorKind::ConfigSyntax`] for a `${` without a name or end.
 pub fn fill(file: &str, node: &mut Node, values: &Values<'_>) -> Result<()> {
     match &mut node.value {
-        Value::Null => Ok(()),
+        Value::Null(_) => Ok(()),
         Value::Scalar(scalar) => fill_scalar(scalar, values).map_err(|fault| fault.error(file, node.place)),
         Value::Sequence(items) => items.iter_mut().try_for_each(|item| fill(file, item, values)),
         Value::Mapping(entries) => entries.iter_mut().try_for_each(|entry| fill(file, &mut entry.node, values)),

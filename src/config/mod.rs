@@ -125,7 +125,7 @@ pub fn read(path: &Path, text: &str, options: &LoadOptions, env: &dyn Fn(&str) -
     let mut context = Context { file, dir, state_dir, params: &options.params, env, used: &used };
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut root = yaml::parse(&context.file, text)?;
-    if matches!(root.value, yaml::Value::Null) {
+    if matches!(root.value, yaml::Value::Null(_)) {
         let what = format!("{} is empty", context.file);
         let hint = "Add `source` and `exports`; docs/config.md has an example.";
         return Err(Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint));

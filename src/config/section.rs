@@ -28,7 +28,7 @@ impl<'a> Section<'a> {
         let entries = match &node.value {
             Value::Mapping(entries) => entries.as_slice(),
             // `tuning:` with nothing under it says nothing.
-            Value::Null => &[],
+            Value::Null(_) => &[],
             other => {
                 let name = if path.is_empty() { "the file" } else { path };
                 let what = format!("{file}:{}: `{name}` must be a mapping of keys, not {}", node.place, other.kind());
@@ -61,20 +61,22 @@ impl<'a> Section<'a> {
     /// The key's value; `None` when it is not there, or holds nothing.
     pub fn get(&self, key: &str) -> Option<Field<'a>> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
-        if matches!(entry.node.value, Value::Null) {
+        if matches!(entry.node.value, Value::Null(_)) {
             return None;
         }
         Some(Field { file: self.file, path: self.path_of(key), key_place: entry.place, node: &entry.node })
     }
 
-    /// Whether the key is there with YAML's own null, for keys that have it as a word.
-    pub fn is_null(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Null))
+    /// Whether the key is there with the plain word `null`, for keys that have it as a word. Nothing at all and `~` are not
+    /// that word, although YAML takes them for the same.
+    pub fn is_null_word(&self, key: &str) -> bool {
+        let is_word = |value: &Value| matches!(value, Value::Null(written) if written == "null");
+        self.entries.iter().any(|entry| entry.key == key && is_word(&entry.node.value))
     }
 
     /// As [`Self::get`], but a key with nothing after it is an error: for keys where nothing is a lost value.
     pub fn get_filled(&self, key: &str) -> Result<Option<Field<'a>>> {
-        let empty = self.entries.iter().find(|entry| entry.key == key && matches!(entry.node.value, Value::Null));
+        let empty = self.entries.iter().find(|entry| entry.key == key && matches!(entry.node.value, Value::Null(_)));
         match empty {
             Some(entry) => {
                 let path = self.path_of(key);

@@ -33,7 +33,8 @@ pub struct Node {
 
 #[derive(Clone)]
 pub enum Value {
-    Null,
+    /// Nothing, or a word that YAML takes for it, as written.
+    Null(String),
     Scalar(Scalar),
     Sequence(Vec<Node>),
     Mapping(Vec<Entry>),
@@ -54,7 +55,7 @@ impl Value {
 
     pub fn kind(&self) -> &'static str {
         match self {
-            Value::Null => "nothing",
+            Value::Null(_) => "nothing",
             Value::Scalar(_) => "a single value",
             Value::Sequence(_) => "a list",
             Value::Mapping(_) => "a mapping",
@@ -188,7 +189,7 @@ impl<'de> Visitor<'de> for RawVisitor {
 fn locate(raw: Spanned<Raw>, text: &str) -> Node {
     let place = place_of(&raw.referenced);
     let value = match raw.value {
-        Raw::Null => Value::Null,
+        Raw::Null => Value::Null(spelling(&raw.defined, text).unwrap_or_default()),
         Raw::Text(text) => Value::written(text),
         Raw::Other(fallback) => Value::written(spelling(&raw.defined, text).unwrap_or(fallback)),
         Raw::Sequence(items) => Value::Sequence(items.into_iter().map(|item| locate(item, text)).collect()),

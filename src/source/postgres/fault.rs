@@ -115,10 +115,14 @@ fn kind_of(code: &str, message: &str, routine: &str) -> ErrorKind {
         {
             ErrorKind::SourceSnapshotLost
         }
+        // `time zone "…" not recognized`
+        "22023" if matches!(routine, "DecodeDateTime" | "DateTimeParseError") => ErrorKind::SourceValue,
         "42P01" | "42703" | "42704" | "3F000" => ErrorKind::SourceMissing,
         "42501" => ErrorKind::SourceDenied,
         // What a cast finds no room for, or cannot read.
-        "22003" | "22007" | "22008" | "22015" | "22018" | "22021" | "22P02" | "22P03" => ErrorKind::SourceValue,
+        "22003" | "22007" | "22008" | "22009" | "22015" | "22018" | "22021" | "22P02" | "22P03" => {
+            ErrorKind::SourceValue
+        }
         "0A000" => ErrorKind::SourceUnsupported,
         "08P01" => ErrorKind::SourceProtocol,
         _ => match code.get(..2) {

@@ -69,12 +69,29 @@ fn fidelity(source: &SourceType, wire: &Wire, delivered: &ColumnType, select: &S
         (_, Wire::NumericText, _) | (_, Wire::Json | Wire::Jsonb, C::Json) => Fidelity::LogicalString,
         (_, Wire::Json | Wire::Jsonb, _) => Fidelity::Compatible,
         (_, Wire::Numeric, C::Int16 | C::Int32 | C::Int64) => Fidelity::Compatible,
+        _ if is_widened(wire, delivered) => Fidelity::Compatible,
         (_, Wire::Timestamp, C::TimestampUtc) | (_, Wire::Timestamptz, C::Timestamp) => Fidelity::Compatible,
         // The bytes of another type.
         (_, Wire::Bytea, _) if source.oid != oid::BYTEA && source.extension.is_none() => Fidelity::Compatible,
         (_, Wire::Text, _) if source.typtype == 'e' => Fidelity::Compatible,
         _ => Fidelity::Exact,
     }
+}
+
+/// Whether a number or a date is delivered in another type than it is sent in.
+fn is_widened(wire: &Wire, delivered: &ColumnType) -> bool {
+    use ColumnType as C;
+    let own = match wire {
+        Wire::Int2 => C::Int16,
+        Wire::Int4 => C::Int32,
+        Wire::Int8 => C::Int64,
+        Wire::Oid => C::UInt32,
+        Wire::Xid8 => C::UInt64,
+        Wire::Float4 => C::Float32,
+        Wire::Date => C::Date,
+        _ => return false,
+    };
+    own != *delivered
 }
 
 /// Text that the server's parser accepts although the type has no room for all of it: a seventh digit of a second, the time
@@ -153,6 +170,8 @@ fn policy(
     }
     let whole = mapping.wire == Wire::Numeric;
     let mut kinds = Kinds::of(&mapping.column_type);
+    // No integer is NaN, whatever it is delivered as.
+    kinds.numbers &= !is_widened(&mapping.wire, &mapping.column_type);
     kinds.numbers |= probed == Some(Probed::Number) || whole;
     let fate = |is_number: bool| match policies.special_values {
         SpecialValues::Error => "error",
@@ -275,6 +294,12 @@ fn override_note(family: &SourceType, mapping: &Mapping, wanted: &ColumnType) ->
     let what = match (&mapping.wire, &mapping.select, wanted) {
         (_, Select::Output(_), _) => "as the server prints it",
         (Wire::Numeric, _, _) => "a value that does not fit ends the run",
+        (Wire::Int2, _, C::Int32 | C::Int64 | C::Float32 | C::Float64)
+        | (Wire::Int4, _, C::Int64 | C::Float64)
+        | (Wire::Oid, _, C::Int64)
+        | (Wire::Float4, _, C::Float64) => "every value fits",
+        (Wire::Date, Select::Plain, C::Timestamp | C::TimestampUtc) => "as midnight",
+        (wire, Select::Plain, wanted) if is_widened(wire, wanted) => "a value that does not fit ends the run",
         (Wire::Timestamp, Select::Plain, C::TimestampUtc) => "its times are taken to be UTC",
         (Wire::Timestamptz, Select::Plain, C::Timestamp) => "as the time in UTC, without saying so",
         (_, Select::Cast(_), _) if is_cut_by_its_parser(family, wanted) => {
@@ -282,6 +307,8 @@ fn override_note(family: &SourceType, mapping: &Mapping, wanted: &ColumnType) ->
         }
         (_, Select::Cast("text"), _) => "its text",
         (_, Select::Cast(_), _) => "converted by the server; a value that does not fit ends the run",
+        (_, Select::Bytes(_), _) if map(family, 0, None).is_ok_and(|native| is_text(family, &native)) => "its bytes",
+        (_, Select::Bytes(_), _) => "the bytes of its text, as the server prints it",
         (Wire::Bytea, ..) if family.oid != oid::BYTEA => "its bytes",
         _ => return "the override changes nothing".to_owned(),
     };
@@ -385,6 +412,7 @@ mod tests {
             (base(oid::UUID, "uuid"), "binary", Compatible),
             (base(oid::JSONB, "jsonb"), "text", Compatible),
             (base(oid::TEXT, "text"), "binary", Compatible),
+            (array(base(oid::TEXT, "text")), "binary", Compatible),
             (base(oid::TEXT, "text"), "int32", Compatible),
             (base(oid::TEXT, "text"), "decimal(10,2)", Compatible),
             (base(oid::TEXT, "text"), "uuid", Compatible),

@@ -1,12 +1,11 @@
 //! `columns:` in the configuration: which other type a column may be delivered as, and how it is read then.
 //!
 //! An override keeps every value or fails: here, where the types already say that it cannot; else at the first value that
-//! does not fit. A decimal or a whole number is never cast from a numeric, because the server rounds: the bare value is
-//! read, and the decoder refuses one that does not fit. What the server converts, it refuses out of range, and never
-//! wraps.
+//! does not fit. Numbers and dates are read as they are sent, and the decoder converts them: the server rounds, and its errors
+//! name neither the column nor the row. Only text is left to it, whose own parsers say what a text means.
 
 use super::catalog::SourceColumn;
-use super::types::{Mapping, Select, SourceType, Wire, as_text, oid};
+use super::types::{Mapping, Select, SourceType, Wire, as_text, map, oid, underlying};
 use crate::error::{Error, ErrorKind};
 use crate::run::schema::ColumnType;
 
@@ -22,36 +21,32 @@ pub(super) fn overridden(source: &SourceType, native: &Mapping, wanted: &ColumnT
         (Wire::Bool, C::Text) => cast(Wire::Text, "text"),
         (_, C::Text) => Some(as_text(source)),
 
-        (Wire::Int4 | Wire::Int8, C::Int16) => cast(Wire::Int2, "int2"),
-        (Wire::Int2 | Wire::Int8, C::Int32) => cast(Wire::Int4, "int4"),
-        (Wire::Int2 | Wire::Int4, C::Int64) => cast(Wire::Int8, "int8"),
-        (Wire::Int2 | Wire::Int4 | Wire::Int8, C::Decimal { .. }) => cast(Wire::Numeric, "numeric"),
+        (
+            wire @ (Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid | Wire::Xid8),
+            C::Int16 | C::Int32 | C::Int64 | C::Decimal { .. },
+        ) => read(wire.clone()),
         // Widths that hold every integer exactly.
-        (Wire::Int2, C::Float32) => cast(Wire::Float4, "float4"),
-        (Wire::Int2 | Wire::Int4 | Wire::Float4, C::Float64) => cast(Wire::Float8, "float8"),
-        (Wire::Oid | Wire::Xid8, _) => unsigned(wanted).and_then(|(wire, to)| cast(wire, to)),
-
-        (Wire::Date, C::Timestamp) => cast(Wire::Timestamp, "timestamp"),
-        // Under `TimeZone UTC` both are the same count of microseconds.
-        (Wire::Date, C::TimestampUtc) => cast(Wire::Timestamptz, "timestamptz"),
+        (Wire::Int2, C::Float32) => read(Wire::Int2),
+        (wire @ (Wire::Int2 | Wire::Int4 | Wire::Float4), C::Float64) => read(wire.clone()),
+        (Wire::Date, C::Timestamp | C::TimestampUtc) => read(Wire::Date),
         (Wire::Timestamp, C::TimestampUtc) => read(Wire::Timestamp),
         (Wire::Timestamptz, C::Timestamp) => read(Wire::Timestamptz),
 
         (Wire::Uuid, C::Binary) => read(Wire::Bytea),
-        (Wire::Json | Wire::Jsonb, C::Binary) => bytes_of_text(source),
+        (_, C::Binary) => Some(bytes_of_text(source)),
 
         (Wire::Numeric | Wire::NumericText, C::Decimal { .. } | C::Int16 | C::Int32 | C::Int64) => read(Wire::Numeric),
         (_, C::Decimal { .. }) if source.oid == oid::MONEY => cast(Wire::Numeric, "numeric"),
-        (_, C::Binary) if is_text(source, native) => bytes_of_text(source),
         _ if is_text(source, native) => parsed(wanted).and_then(|(wire, to)| cast(wire, to)),
         _ => None,
     }
 }
 
-/// Not read as it is: the server refuses to send text that is not in its encoding.
-fn bytes_of_text(source: &SourceType) -> Option<Mapping> {
+/// The bytes of what the server prints, whatever the type: the one way out for text that is not in its encoding, which the
+/// server refuses to send, also from inside of arrays and composites.
+fn bytes_of_text(source: &SourceType) -> Mapping {
     let select = Select::Bytes(source.output.clone());
-    Some(Mapping { wire: Wire::Bytea, column_type: ColumnType::Binary, select })
+    Mapping { wire: Wire::Bytea, column_type: ColumnType::Binary, select }
 }
 
 /// Text that a person may have written anything into. An enum's labels are not.
@@ -79,18 +74,6 @@ fn parsed(wanted: &ColumnType) -> Option<(Wire, &'static str)> {
     })
 }
 
-/// Unsigned numbers by way of their text: not all of these types have casts, and the one from oid to int4 wraps.
-fn unsigned(wanted: &ColumnType) -> Option<(Wire, &'static str)> {
-    use ColumnType as C;
-    Some(match wanted {
-        C::Int16 => (Wire::Int2, "text::int2"),
-        C::Int32 => (Wire::Int4, "text::int4"),
-        C::Int64 => (Wire::Int8, "text::int8"),
-        C::Decimal { .. } => (Wire::Numeric, "text::numeric"),
-        _ => return None,
-    })
-}
-
 /// The error of a configuration that asks for what would change values.
 pub(super) fn refused(source: &SourceType, native: &Mapping, wanted: &ColumnType) -> Error {
     let what = format!("a column of type {} cannot be delivered as {wanted} without changing values", source.name);
@@ -105,40 +88,52 @@ pub(super) fn refused(source: &SourceType, native: &Mapping, wanted: &ColumnType
 /// Says, of an error that the server met in converting a value, which overrides it may be about. The server names the type
 /// at most, and never the column.
 pub fn blame(error: Error, columns: &[SourceColumn]) -> Error {
-    let is_conversion = !error.what().contains(super::fault::NOT_IN_ITS_ENCODING);
-    if error.kind() != ErrorKind::SourceValue || !is_conversion {
+    if error.kind() != ErrorKind::SourceValue {
         return error;
     }
-    let converted = columns.iter().filter_map(|source| match source.mapping.select {
-        // Everything has a text.
-        Select::Cast("text") => None,
-        Select::Cast(to) => Some((source.column.name.as_str(), to.rsplit("::").next().unwrap_or(to))),
+    let parsed = columns.iter().filter_map(|source| match source.mapping.select {
+        Select::Cast(to) if is_parsed(&source.source) && raises(error.what(), to) => {
+            Some((source.column.name.as_str(), to))
+        }
         _ => None,
     });
-    let mut concerned: Vec<(&str, &str)> = converted.collect();
-    for is_possible in [names_type, raises] {
-        let possible = concerned.iter().copied().filter(|(_, to)| is_possible(error.what(), to));
-        let possible: Vec<(&str, &str)> = possible.collect();
-        if !possible.is_empty() {
-            concerned = possible;
-        }
+    let mut concerned: Vec<(&str, &str)> = parsed.collect();
+    let is_named = |(_, to): &(&str, &str)| names_type(error.what(), to);
+    if concerned.iter().any(is_named) {
+        concerned.retain(is_named);
     }
-    let Some((first, _)) = concerned.first() else { return error };
     let list: Vec<String> = concerned.iter().map(|(name, to)| format!("{name:?} to {to}")).collect();
-    let what = match concerned.len() {
-        1 => format!("the override that converts column {}: {}", list[0], error.what()),
-        _ => format!("one of the overrides that convert columns {}: {}", list.join(", "), error.what()),
+    let (what, which) = match list.as_slice() {
+        [] => return error,
+        [only] => (format!("the override that converts column {only}: {}", error.what()), "the column"),
+        several => {
+            let several = several.join(", ");
+            (format!("one of the overrides that convert columns {several}: {}", error.what()), "these columns")
+        }
     };
-    let hint = format!("Take the override out, or deliver the column as text with `columns: {{{first}: text}}`.");
+    let remedies: Vec<String> = concerned.iter().map(|(name, _)| format!("{name}: text")).collect();
+    let hint = format!(
+        "The server does not say in which row. Take the override out, or deliver {which} as text with `columns: {{{}}}`.",
+        remedies.join(", ")
+    );
     Error::new(ErrorKind::SourceValue, what).with_hint(hint)
 }
 
-/// Whether a conversion to this type raises errors of the message's class, as far as the class tells.
+/// Whether an override of such a column is left to the server's parsers. Nothing else that the server casts can fail: a bool
+/// and an amount of money always have what they are cast to.
+fn is_parsed(source: &SourceType) -> bool {
+    let source = underlying(source);
+    map(source, 0, None).is_ok_and(|native| is_text(source, &native))
+}
+
+/// Whether the parser of this type raises errors of the message's class.
 fn raises(message: &str, to: &str) -> bool {
-    let is_time = matches!(to, "date" | "timestamp" | "timestamptz");
-    let is_number = matches!(to, "int2" | "int4" | "int8" | "numeric" | "float4" | "float8");
     let of = |code: &str| message.contains(&format!("(SQLSTATE {code})"));
-    if of("22007") || of("22008") { is_time } else { is_number || !of("22003") }
+    let is_number = matches!(to, "int2" | "int4" | "int8" | "numeric" | "float4" | "float8");
+    match to {
+        "date" | "timestamp" | "timestamptz" => ["22007", "22008", "22009", "22023"].into_iter().any(of),
+        _ => of("22P02") || (is_number && of("22003")),
+    }
 }
 
 /// Whether a message names the type, and not one whose name merely begins the same.
@@ -170,7 +165,6 @@ fn in_messages(to: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::types::map;
     use super::super::types::tests::{array, base, numeric};
     use super::*;
 
@@ -192,36 +186,36 @@ mod tests {
         let mood = SourceType { typtype: 'e', ..base(20_002, "mood") };
         let domain = SourceType { typtype: 'd', base: Some(Box::new(base(oid::INT4, "integer"))), ..base(2, "small") };
         let cases = [
-            (base(oid::BOOL, "boolean"), "bool text"),
-            (base(oid::INT2, "smallint"), "decimal(10,2) int16 int32 int64 float32 float64 text"),
-            (base(oid::INT4, "integer"), "decimal(10,2) int16 int32 int64 float64 text"),
-            (base(oid::INT8, "bigint"), "decimal(10,2) int16 int32 int64 text"),
-            (domain, "decimal(10,2) int16 int32 int64 float64 text"),
-            (base(oid::OID, "oid"), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::XID, "xid"), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::XID8, "xid8"), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::FLOAT4, "real"), "float32 float64 text"),
-            (base(oid::FLOAT8, "double precision"), "float64 text"),
-            (base(oid::NUMERIC, "numeric"), "decimal(10,2) int16 int32 int64 text"),
-            (numeric(12, 4), "decimal(10,2) int16 int32 int64 text"),
-            (base(oid::MONEY, "money"), "decimal(10,2) text"),
-            (base(oid::DATE, "date"), "text date timestamp timestamp_utc"),
-            (base(oid::TIME, "time"), "text"),
-            (base(oid::TIMESTAMP, "timestamp"), "text timestamp timestamp_utc"),
-            (base(oid::TIMESTAMPTZ, "timestamptz"), "text timestamp timestamp_utc"),
-            (base(oid::INTERVAL, "interval"), "text"),
+            (base(oid::BOOL, "boolean"), "bool text binary"),
+            (base(oid::INT2, "smallint"), "decimal(10,2) int16 int32 int64 float32 float64 text binary"),
+            (base(oid::INT4, "integer"), "decimal(10,2) int16 int32 int64 float64 text binary"),
+            (base(oid::INT8, "bigint"), "decimal(10,2) int16 int32 int64 text binary"),
+            (domain, "decimal(10,2) int16 int32 int64 float64 text binary"),
+            (base(oid::OID, "oid"), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::XID, "xid"), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::XID8, "xid8"), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::FLOAT4, "real"), "float32 float64 text binary"),
+            (base(oid::FLOAT8, "double precision"), "float64 text binary"),
+            (base(oid::NUMERIC, "numeric"), "decimal(10,2) int16 int32 int64 text binary"),
+            (numeric(12, 4), "decimal(10,2) int16 int32 int64 text binary"),
+            (base(oid::MONEY, "money"), "decimal(10,2) text binary"),
+            (base(oid::DATE, "date"), "text date timestamp timestamp_utc binary"),
+            (base(oid::TIME, "time"), "text binary"),
+            (base(oid::TIMESTAMP, "timestamp"), "text timestamp timestamp_utc binary"),
+            (base(oid::TIMESTAMPTZ, "timestamptz"), "text timestamp timestamp_utc binary"),
+            (base(oid::INTERVAL, "interval"), "text binary"),
             (
                 base(oid::TEXT, "text"),
                 "decimal(10,2) int16 int32 int64 float32 float64 bool text uuid json date timestamp timestamp_utc binary",
             ),
-            (base(oid::CHAR, "\"char\""), "text"),
+            (base(oid::CHAR, "\"char\""), "text binary"),
             (base(oid::BYTEA, "bytea"), "text binary"),
             (base(oid::JSON, "json"), "text json binary"),
             (base(oid::JSONB, "jsonb"), "text json binary"),
             (base(oid::UUID, "uuid"), "text uuid binary"),
-            (mood, "text"),
-            (base(869, "inet"), "text"),
-            (array(base(oid::INT4, "integer")), "text"),
+            (mood, "text binary"),
+            (base(869, "inet"), "text binary"),
+            (array(base(oid::INT4, "integer")), "text binary"),
         ];
         for (source, expected) in cases {
             assert_eq!(accepted(&source), expected, "{}", source.name);
@@ -263,9 +257,9 @@ mod tests {
             assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Plain));
         }
         let mapping = map(&base(oid::INT4, "integer"), 0, Some(&decimal)).unwrap();
-        assert_eq!((mapping.wire, mapping.select), (Wire::Numeric, Select::Cast("numeric")));
+        assert_eq!((mapping.wire, mapping.select), (Wire::Int4, Select::Plain));
         let unsigned = map(&base(oid::OID, "oid"), 0, Some(&ColumnType::Int32)).unwrap();
-        assert_eq!(unsigned.select.sql("\"o\""), "(\"o\")::pg_catalog.text::pg_catalog.int4");
+        assert_eq!((unsigned.wire, unsigned.select), (Wire::Oid, Select::Plain));
     }
 
     #[test]
@@ -278,5 +272,7 @@ mod tests {
         assert!(raises("date/time field value out of range (SQLSTATE 22008)", "timestamptz"));
         assert!(!raises("date/time field value out of range (SQLSTATE 22008)", "uuid"));
         assert!(!raises("out of range (SQLSTATE 22003)", "json") && raises("out of range (SQLSTATE 22003)", "int2"));
+        assert!(!raises("invalid input syntax (SQLSTATE 22P02)", "date"), "that is 22007");
+        assert!(!raises("invalid byte sequence (SQLSTATE 22021)", "int4"));
     }
 }

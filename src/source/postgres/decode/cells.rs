@@ -98,7 +98,7 @@ impl Special {
     }
 
     /// The value, as an error names it.
-    fn shown(self) -> &'static str {
+    pub(super) fn shown(self) -> &'static str {
         match self {
             Special::NotANumber => "NaN",
             Special::InfiniteNumber | Special::Infinity => "infinity",
@@ -166,7 +166,9 @@ pub(super) enum Problem {
     /// A good value of the source type for which the column has no room.
     Unfit(&'static str),
     /// The same, in a column that is declared NOT NULL, where NULL would have stood for it.
-    UnfitForRequired(&'static str),
+    UnfitForRequired(Special),
+    /// An array of so many dimensions, in a column whose lists are as deep as was declared.
+    Dimensions { have: usize, declared: usize },
     /// The batch has grown beyond what 32-bit offsets reach.
     Overfull,
 }
@@ -250,7 +252,7 @@ impl Nulls {
         let fate = self.policy.fate(special);
         match fate {
             Fate::Error => return flaw(Problem::Unfit(special.shown())),
-            Fate::Null if !self.allowed => return flaw(Problem::UnfitForRequired(special.shown())),
+            Fate::Null if !self.allowed => return flaw(Problem::UnfitForRequired(special)),
             Fate::Null | Fate::Clamp => self.special[special as usize] += 1,
         }
         Ok(fate == Fate::Clamp)

@@ -6,6 +6,7 @@ use super::fixed;
 use super::list::{Layout, List};
 use super::nested::{Hstore, Interval, Range, Record, Vector};
 use super::numeric::{Decimal, decode_whole};
+use super::widths::{self, Sent};
 use crate::encode::arrow_schema::data_type;
 use crate::error::{Error, ErrorKind, Result};
 use crate::run::schema::ColumnType;
@@ -47,6 +48,8 @@ enum Values {
 /// The values of one column in the batch that is being built.
 pub(super) struct Column {
     values: Values,
+    /// What arrives, where it is of another width or kind than `values`.
+    sent: Option<Sent>,
     nulls: Nulls,
     data_type: DataType,
 }
@@ -58,19 +61,22 @@ impl Column {
         use ColumnType as C;
         let part = |wire: &Wire, column_type: &ColumnType| Column::new(wire, column_type, true, policy);
         let data_type = data_type(column_type);
+        let sent = Sent::of(wire, column_type);
         let values = match (wire, column_type) {
             (Wire::Bool, C::Bool) => Values::Bool(Vec::new()),
-            (Wire::Int2, C::Int16) => Values::Int16(Vec::new()),
-            (Wire::Int4, C::Int32) => Values::Int32(Vec::new()),
-            (Wire::Int8, C::Int64) => Values::Int64(Vec::new()),
             (Wire::Oid, C::UInt32) => Values::UInt32(Vec::new()),
             (Wire::Xid8, C::UInt64) => Values::UInt64(Vec::new()),
-            (Wire::Float4, C::Float32) => Values::Float32(Vec::new()),
             (Wire::Float8, C::Float64) => Values::Float64(Vec::new()),
+            (_, C::Int16) if sent.is_some() || *wire == Wire::Int2 => Values::Int16(Vec::new()),
+            (_, C::Int32) if sent.is_some() || *wire == Wire::Int4 => Values::Int32(Vec::new()),
+            (_, C::Int64) if sent.is_some() || *wire == Wire::Int8 => Values::Int64(Vec::new()),
+            (_, C::Float32) if sent.is_some() || *wire == Wire::Float4 => Values::Float32(Vec::new()),
+            (_, C::Float64) if sent.is_some() => Values::Float64(Vec::new()),
+            (_, C::Timestamp | C::TimestampUtc) if sent.is_some() => Values::Timestamp(Vec::new()),
             (Wire::Date, C::Date) => Values::Date(Vec::new()),
             (Wire::Time, C::Time) => Values::Time(Vec::new()),
             (Wire::Timestamp | Wire::Timestamptz, C::Timestamp | C::TimestampUtc) => Values::Timestamp(Vec::new()),
-            (Wire::Numeric, &C::Decimal { precision, scale }) => match precision {
+            (_, &C::Decimal { precision, scale }) if sent.is_some() || *wire == Wire::Numeric => match precision {
                 ..=38 => Values::Decimal128(Decimal { precision, scale }, Vec::new()),
                 _ => Values::Decimal256(Decimal { precision, scale }, Vec::new()),
             },
@@ -125,7 +131,7 @@ impl Column {
             },
             _ => return Err(no_decoder(wire, column_type)),
         };
-        Ok(Column { values, nulls: Nulls::new(nullable, policy), data_type })
+        Ok(Column { values, sent, nulls: Nulls::new(nullable, policy), data_type })
     }
 
     pub fn data_type(&self) -> &DataType {
@@ -134,6 +140,19 @@ impl Column {
 
     pub fn decode(&mut self, cells: Cells<'_>) -> Result<(), Flaw> {
         let nulls = &mut self.nulls;
+        if let Some(sent) = self.sent {
+            return match &mut self.values {
+                Values::Int16(out) => sent.whole(cells, nulls, out),
+                Values::Int32(out) => sent.whole(cells, nulls, out),
+                Values::Int64(out) => sent.whole(cells, nulls, out),
+                Values::Float32(out) => sent.float32(cells, nulls, out),
+                Values::Float64(out) => sent.float64(cells, nulls, out),
+                Values::Timestamp(out) => sent.timestamp(cells, nulls, out),
+                Values::Decimal128(decimal, out) => sent.decimal128(cells, nulls, out, *decimal),
+                Values::Decimal256(decimal, out) => sent.decimal256(cells, nulls, out, *decimal),
+                _ => Err(widths::STRANGE),
+            };
+        }
         match &mut self.values {
             Values::Bool(out) => fixed::decode::<1, 5, _>(cells, nulls, out, fixed::boolean),
             Values::Int16(out) => fixed::decode::<2, 6, _>(cells, nulls, out, |bytes| Ok(i16::from_be_bytes(bytes))),
@@ -187,6 +206,9 @@ impl Column {
 
     /// How many bytes nearly every field has, where the type says so.
     pub fn width(&self) -> Option<u32> {
+        if let Some(sent) = self.sent {
+            return Some(sent.width());
+        }
         Some(match &self.values {
             Values::Bool(_) => 1,
             Values::Int16(_) => 2,

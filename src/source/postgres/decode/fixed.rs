@@ -5,7 +5,7 @@ use super::cells::{Cells, Flaw, NULL, Nulls, Problem, Special, length};
 /// PostgreSQL counts days and microseconds from 2000-01-01, Arrow from 1970-01-01.
 const EPOCH_DAYS: i32 = 10_957;
 const EPOCH_MICROS: i64 = EPOCH_DAYS as i64 * 86_400_000_000;
-const DAY_MICROS: i64 = 86_400_000_000;
+pub(super) const DAY_MICROS: i64 = 86_400_000_000;
 
 /// Why bytes are no value of the column.
 pub(super) enum Odd<T> {
@@ -114,7 +114,7 @@ pub(super) fn timestamp(bytes: [u8; 8]) -> Result<i64, Odd<i64>> {
 }
 
 /// PostgreSQL's first timestamp, 4714-11-24 00:00:00 BC.
-const FIRST_TIMESTAMP: i64 = FIRST_DATE as i64 * DAY_MICROS;
+pub(super) const FIRST_TIMESTAMP: i64 = FIRST_DATE as i64 * DAY_MICROS;
 
 /// Microseconds since midnight.
 pub(super) fn time(bytes: [u8; 8]) -> Result<i64, Odd<i64>> {

@@ -114,7 +114,7 @@ impl List {
             return Err(Problem::Malformed("an array of an impossible number of dimensions"));
         }
         if have != dimensions {
-            return Err(Problem::Unfit("an array of another number of dimensions"));
+            return Err(Problem::Dimensions { have, declared: dimensions });
         }
         let mut sizes = [1_usize; MOST_DIMENSIONS];
         let mut shifted = false;

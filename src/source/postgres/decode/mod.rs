@@ -15,6 +15,7 @@ mod list;
 mod nested;
 mod numeric;
 mod shown;
+mod widths;
 
 use super::types::{Mapping, Wire};
 use crate::error::{Error, ErrorKind, Result};
@@ -493,7 +494,7 @@ impl Decoder {
         let key = if known { self.key_of(data, self.rows_at.len()) } else { String::new() };
         let allowed = self.max_value_bytes;
         let what = format!("column {name:?} holds a value{key} of {length} bytes; {allowed} are allowed");
-        Error::new(ErrorKind::SourceValue, what)
+        Error::new(ErrorKind::SourceValue, what).with_hint(TOO_LARGE)
     }
 
     /// `row` of the batch, whose first columns are `arrays`.
@@ -542,7 +543,7 @@ impl Decoder {
         let key = self.key_of(data, self.rows_at.len().saturating_sub(1));
         let what =
             format!("column {name:?} holds a value{key} that takes {room} bytes when decoded; {allowed} are allowed");
-        Error::new(ErrorKind::SourceValue, what)
+        Error::new(ErrorKind::SourceValue, what).with_hint(TOO_LARGE)
     }
 
     #[cold]
@@ -567,12 +568,31 @@ impl Decoder {
             }
             Problem::Width { expected, got } => broken(format!("a value has {got} bytes instead of {expected}")),
             Problem::Malformed(what) => broken(what.to_owned()),
-            Problem::UnfitForRequired(value) => {
+            Problem::UnfitForRequired(special) => {
+                let value = special.shown();
                 let what =
                     format!("column {name:?}: row {row} of the stream{key} holds {value}, and is declared NOT NULL");
+                let nearest = match special {
+                    Special::NotANumber => "",
+                    _ => ", or the nearest value with `types: {special_values: clamp}`",
+                };
+                let hint = format!("Deliver the column as text with `columns: {{{name}: text}}`{nearest}.");
+                Error::new(ErrorKind::SourceValue, what).with_hint(hint)
+            }
+            Problem::Dimensions { have, declared } => {
+                let have = dimensions(have);
+                let what = format!(
+                    "column {name:?}: row {row} of the stream{key} holds an array of {have}, and the column takes those of \
+                     {declared}"
+                );
+                // What is inside of another value is not measured.
+                let measured = match mapping.wire {
+                    Wire::Array { .. } => ", or let the run look at all of them first with `types: {arrays: probe}`",
+                    _ => "",
+                };
                 let hint = format!(
-                    "Deliver the column as text with `columns: {{{name}: text}}`, or the nearest value with \
-                     `types: {{special_values: clamp}}`."
+                    "It takes as many dimensions as it was declared with, and one where a query does not say. Deliver it as \
+                     text with `columns: {{{name}: text}}`{measured}."
                 );
                 Error::new(ErrorKind::SourceValue, what).with_hint(hint)
             }
@@ -591,6 +611,14 @@ impl Decoder {
         }
     }
 }
+
+fn dimensions(count: usize) -> String {
+    format!("{count} dimension{}", if count == 1 { "" } else { "s" })
+}
+
+/// The limit is no part of an export's definition.
+const TOO_LARGE: &str = "Raise `tuning.max_value_mb`, with which the run can be resumed as well, or cast or shorten the \
+                         value in a query.";
 
 fn in_parentheses(parts: Vec<String>) -> String {
     if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) }

@@ -14,7 +14,7 @@ const NAN: u16 = 0xc000;
 const INFINITY: u16 = 0xd000;
 const MINUS_INFINITY: u16 = 0xf000;
 
-const TOO_WIDE: Problem = Problem::Unfit("a number that is too large");
+pub(super) const TOO_WIDE: Problem = Problem::Unfit("a number that is too large");
 const TOO_FINE: Problem = Problem::Unfit("a number with too many digits after the point");
 const BAD_DIGIT: Problem = Problem::Malformed("a numeric with a digit beyond 9999");
 

@@ -34,6 +34,9 @@ pub(super) fn number(wire: &Wire, data: &[u8], at: u32) -> Option<String> {
     match (wire, length(field)) {
         (_, NULL) => return None,
         (Wire::Numeric | Wire::NumericText, length) => push_numeric(&mut text, value(field, length)).ok()?,
+        (Wire::Int2 | Wire::Int4 | Wire::Int8 | Wire::Oid | Wire::Xid8, length) => {
+            text.extend(shown(wire, value(field, length))?.into_bytes());
+        }
         _ => return None,
     }
     digits(&text)
