@@ -256,10 +256,9 @@ fn notes(
     if let Wire::Array { dimensions, .. } = &mapping.wire {
         match dimensions {
             _ if probed.is_some() => {}
-            1 => notes.push("a value of several dimensions ends the run".to_owned()),
-            more => notes.push(format!("declared with {more} dimensions; a value of others ends the run")),
+            1 => notes.push("of 1 dimension, or the run ends".to_owned()),
+            more => notes.push(format!("of {more} dimensions, or the run ends")),
         }
-        notes.push("subscripts that do not begin at 1 are not kept, but counted".to_owned());
     }
     if !source.column.nullable {
         notes.push("NOT NULL".to_owned());
@@ -309,6 +308,7 @@ fn override_note(family: &SourceType, mapping: &Mapping, wanted: &ColumnType) ->
         (_, Select::Cast(_), _) => "converted by the server; a value that does not fit ends the run",
         (_, Select::Bytes(_), _) if map(family, 0, None).is_ok_and(|native| is_text(family, &native)) => "its bytes",
         (_, Select::Bytes(_), _) => "the bytes of its text, as the server prints it",
+        (Wire::Json | Wire::Jsonb, _, C::Text) => "its text, not marked as JSON",
         (Wire::Bytea, ..) if family.oid != oid::BYTEA => "its bytes",
         _ => return "the override changes nothing".to_owned(),
     };
