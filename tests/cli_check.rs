@@ -71,7 +71,7 @@ fn every_column_is_told_with_its_types_its_fidelity_its_policy_and_why() {
         ("grid", "of 2 dimensions, or the run ends"),
         ("host", "as the server prints it"),
         ("acl", "no binary form"),
-        ("when_text", "drops what the type has no room for"),
+        ("when_text", "year before month before day; it drops what the type has no room for"),
         ("code", "override: every value fits"),
     ] {
         let told = column(&columns, name)["note"].clone();

@@ -287,6 +287,38 @@ fn what_the_server_cannot_read_names_the_overrides_that_it_may_be_about_and_not_
     }
 }
 
+/// A text means the same time in each run, and its parts stand in one order.
+#[test]
+fn a_text_is_no_time_relative_to_the_run_and_begins_with_the_year() {
+    let database = Database::create("override_relative");
+    database.execute("CREATE TABLE t (id int PRIMARY KEY, v text COLLATE \"C\"); INSERT INTO t VALUES (1, '')");
+    for wanted in ["date", "timestamp", "timestamp_tz"] {
+        for word in
+            ["today", " Tomorrow ", "NOW", "yesterday 10:00", "10:00 today", "today10:00", "12/31/2026", "28.02.2026"]
+        {
+            database.execute(&format!("UPDATE t SET v = '{word}'"));
+            let scratch = scratch(&database, &format!("v: {wanted}"));
+            let refused = scratch.rivet(&["run"]).expect_error(1, "RIVET_SOURCE_VALUE");
+            let said = format!("the override that converts column \"v\" to {wanted}: ");
+            drop(refused.expect_in_stderr(&said).expect_in_stderr("`today`, is no time here"));
+        }
+    }
+    database.execute(
+        "DROP TABLE t; CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+         CREATE TABLE t (id int PRIMARY KEY, d text COLLATE loose, ts varchar, tz char(40));
+         INSERT INTO t VALUES (1, '01-02-03', '01/02/03 04:05', '01-02-03 04:05 America/New_York'),
+                              (2, 'epoch', 'Epoch', '2026 Nov 24 10:00 PST'), (3, 'Nov 24, 2026', '20260224 040506', '2026-02-28'),
+                              (4, NULL, NULL, NULL)",
+    );
+    assert_delivered(
+        &database,
+        "d: date, ts: timestamp, tz: timestamp_tz",
+        "SELECT id, (ARRAY['2001-02-03', '1970-01-01', '2026-11-24', NULL]::date[])[id] AS d,
+           (ARRAY['2001-02-03 04:05', '1970-01-01', '2026-02-24 04:05:06', NULL]::timestamp[])[id] AS ts,
+           (ARRAY['2001-02-03 09:05Z', '2026-11-24 18:00Z', '2026-02-28 00:00Z', NULL]::timestamptz[])[id] AS tz FROM t",
+    );
+}
+
 #[test]
 fn an_error_that_no_override_can_raise_is_not_blamed_on_one() {
     let database = Database::create("innocent");

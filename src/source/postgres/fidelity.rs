@@ -301,9 +301,10 @@ fn override_note(family: &SourceType, mapping: &Mapping, wanted: &ColumnType) ->
         (wire, Select::Plain, wanted) if is_widened(wire, wanted) => "a value that does not fit ends the run",
         (Wire::Timestamp, Select::Plain, C::TimestampUtc) => "its times are taken to be UTC",
         (Wire::Timestamptz, Select::Plain, C::Timestamp) => "as the time in UTC, without saying so",
-        (_, Select::Cast(_), _) if is_cut_by_its_parser(family, wanted) => {
-            "read by the server, which drops what the type has no room for"
-        }
+        (_, Select::Cast(_), _) if is_cut_by_its_parser(family, wanted) => match wanted {
+            C::Float32 | C::Float64 => "read by the server, which drops what the type has no room for",
+            _ => "read by the server, year before month before day; it drops what the type has no room for",
+        },
         (_, Select::Cast("text"), _) => "its text",
         (_, Select::Cast(_), _) => "converted by the server; a value that does not fit ends the run",
         (_, Select::Bytes(_), _) if map(family, 0, None).is_ok_and(|native| is_text(family, &native)) => "its bytes",

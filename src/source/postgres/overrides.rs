@@ -112,8 +112,16 @@ pub fn blame(error: Error, columns: &[SourceColumn]) -> Error {
         }
     };
     let remedies: Vec<String> = columns().map(|(name, _)| format!("{name}: text")).collect();
+    let is_time = |(source, _): &(&SourceColumn, &str)| {
+        use ColumnType as C;
+        matches!(source.mapping.column_type, C::Date | C::Timestamp | C::TimestampUtc)
+    };
+    let relative = match concerned.iter().any(is_time) {
+        true => " A word for a time relative to the run, such as `today`, is no time here.",
+        false => "",
+    };
     let hint = format!(
-        "The server does not say in which row. Take the override out, or deliver {which} as text with `columns: {{{}}}`.",
+        "The server does not say in which row.{relative} Take the override out, or deliver {which} as text with `columns: {{{}}}`.",
         remedies.join(", ")
     );
     Error::new(ErrorKind::SourceValue, what).with_hint(hint)
