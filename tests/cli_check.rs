@@ -68,10 +68,10 @@ fn every_column_is_told_with_its_types_its_fidelity_its_policy_and_why() {
         ("id", "NOT NULL"),
         ("price", "domain over numeric(10,2)"),
         ("amount", "numeric without a precision"),
-        ("grid", "declared with 2 dimensions"),
+        ("grid", "of 2 dimensions, or the run ends"),
         ("host", "as the server prints it"),
         ("acl", "no binary form"),
-        ("when_text", "drops what the type has no room for"),
+        ("when_text", "year before month before day; it drops what the type has no room for"),
         ("code", "override: every value fits"),
     ] {
         let told = column(&columns, name)["note"].clone();
@@ -87,11 +87,12 @@ fn every_column_is_told_with_its_types_its_fidelity_its_policy_and_why() {
 #[test]
 fn the_policy_and_the_note_of_an_override_are_about_values_that_there_can_be() {
     let database = Database::create("check_overrides");
-    database.execute("CREATE TABLE t (a smallint, b bigint, c numeric, d date, e oid, f real)");
-    let overrides = "a: 'decimal(10,2)', b: int4, c: int4, d: timestamp_tz, e: int8, f: float8";
+    database.execute("CREATE TABLE t (a smallint, b bigint, c numeric, d date, e oid, f real, g json, h jsonb, i int)");
+    let overrides =
+        "a: 'decimal(10,2)', b: int4, c: int4, d: timestamp_tz, e: int8, f: float8, g: text, h: text, i: int4";
     let scratch = Scratch::with(&database, &[export("t", &format!("table: t\ncolumns: {{ {overrides} }}"))]);
     let columns = columns(&scratch.rivet(&["check", "--json"]).expect_exit(0));
-    let told = ["a", "b", "c", "d", "e", "f"].map(|name| {
+    let told = ["a", "b", "c", "d", "e", "f", "g", "h", "i"].map(|name| {
         let column = column(&columns, name);
         (column["policy"].as_str().unwrap_or("-").to_owned(), column["note"].as_str().unwrap_or("-").to_owned())
     });
@@ -103,8 +104,29 @@ fn the_policy_and_the_note_of_an_override_are_about_values_that_there_can_be() {
         ("null", "override: as midnight"),
         ("-", "override: every value fits"),
         ("-", "override: every value fits"),
+        ("-", "override: its text, not marked as JSON"),
+        ("-", "override: its text, not marked as JSON"),
+        ("-", "the override changes nothing"),
     ];
     assert_eq!(told, expected.map(|(policy, note)| (policy.to_owned(), note.to_owned())));
+}
+
+/// Programs read the canonical types of the manifest, people the words that they would write.
+#[test]
+fn the_table_speaks_the_language_of_the_configuration() {
+    let (_database, scratch) = shop("check_words", SHOP);
+    let shown = scratch.rivet(&["check", "--types"]).expect_exit(0);
+    for (name, target) in [
+        ("id", "int8"),
+        ("moods", "list<text>"),
+        ("grid", "list<list<int4>>"),
+        ("pair", "struct<a: int4, at: timestamp_tz>"),
+        ("during", "range<timestamp_tz>"),
+    ] {
+        let line = shown.stdout.lines().find(|line| line.trim_start().starts_with(&format!("{name} ")));
+        assert!(line.is_some_and(|line| line.contains(&format!(" {target} "))), "{name}: {line:?}");
+        assert!(line.is_some_and(|line| line.chars().count() < 140), "{name}: {line:?}");
+    }
 }
 
 #[test]
@@ -230,8 +252,8 @@ fn what_becomes_of_arrays_is_told_before_one_of_other_dimensions_ends_a_run() {
         })
     };
     let [(v, why_v), (w, why_w)] = told("");
-    assert!(v == "list<int32>" && why_v.contains("a value of several dimensions ends the run"), "{v}: {why_v}");
-    assert!(w == "list<list<int32>>" && why_w.contains("declared with 2 dimensions"), "{w}: {why_w}");
+    assert!(v == "list<int32>" && why_v == "of 1 dimension, or the run ends", "{v}: {why_v}");
+    assert!(w == "list<list<int32>>" && why_w == "of 2 dimensions, or the run ends", "{w}: {why_w}");
     for (target, note) in told("types: { arrays: probe }") {
         assert!(target == "by probe" && note.contains("as many dimensions as all values"), "{target}: {note}");
     }

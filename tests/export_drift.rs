@@ -52,7 +52,7 @@ fn warn_goes_on_and_says_so_while_it_happens_and_afterwards() {
     let (database, scratch) = drifted("drift_warn", "on_schema_drift: warn");
     let finished = scratch.rivet(&["run"]).expect_exit(0).expect_in_stderr("warning[schema_changed]");
     // What changed is named.
-    assert!(finished.stderr.contains("\"extra\" int32"), "{finished}");
+    assert!(finished.stderr.contains("\"extra\" int4"), "{finished}");
     assert!(finished.stdout.contains("schema       changed since the previous run"), "{finished}");
     assert!(finished.stdout.contains("schema_changed: "), "{finished}");
     let summary = scratch.rivet(&["status", "--json"]).expect_exit(0).summary();
@@ -78,7 +78,7 @@ fn continue_goes_on_and_keeps_the_change_on_record_without_a_warning() {
 fn fail_refuses_until_somebody_says_fresh_and_then_the_new_columns_are_the_baseline() {
     let (database, scratch) = drifted("drift_fail", "on_schema_drift: fail");
     for _ in 0..2 {
-        let refused = scratch.rivet(&["run"]).expect_error(4, "RIVET_SCHEMA_DRIFT").expect_in_stderr("\"extra\" int32");
+        let refused = scratch.rivet(&["run"]).expect_error(4, "RIVET_SCHEMA_DRIFT").expect_in_stderr("\"extra\" int4");
         drop(refused.expect_in_stderr("rivet run --fresh"));
     }
     let run = run_id(&scratch.rivet(&["status", "--json"]).expect_exit(0).summary());

@@ -89,7 +89,7 @@ fn vectors_arrive_as_lists_of_floats() {
     oracle::assert_same_rows(&database, served, &query.run_dir(&run_id(&query.run_ok(&[]))));
     assert_eq!(lists_in("several", &parts), "[[[1.0, 2.0], None, [3.0]], None, []]");
     let checked = scratch.rivet(&["check", "-c", "rivet.yaml", "--types", "--strict"]).expect_exit(0);
-    drop(checked.expect_in_stdout("vector(3)").expect_in_stdout("list<float32>"));
+    drop(checked.expect_in_stdout("vector(3)").expect_in_stdout("list<float4>"));
 }
 
 /// A column as pyarrow shows it, in the order of `id`.

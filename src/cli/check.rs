@@ -7,6 +7,7 @@ use super::{errors, figures, summary};
 use crate::config::{self, LoadOptions};
 use crate::engine::check::{CheckedExport, check};
 use crate::error::{Error, Exit, Result};
+use crate::run::schema::ColumnType;
 use crate::source::postgres::fidelity::{ColumnReport, Fidelity};
 use comfy_table::{Table, presets};
 use serde::Serialize;
@@ -126,7 +127,8 @@ fn table(columns: &[ColumnReport]) -> Table {
     table.set_header(["column", "source type", "target", "fidelity", "special values", "note"]);
     for column in columns {
         let ColumnReport { name, source_type, target, fidelity, policy, note, .. } = column;
-        let cells = [name, source_type, target, fidelity.name(), policy.as_deref().unwrap_or_default(), note];
+        let target = ColumnType::parse(target).map_or_else(|| target.clone(), |target| target.told().to_string());
+        let cells = [name, source_type, target.as_str(), fidelity.name(), policy.as_deref().unwrap_or_default(), note];
         table.add_row(cells.map(errors::single_line));
     }
     table

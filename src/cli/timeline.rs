@@ -89,7 +89,7 @@ pub fn details(event: &Event) -> String {
         }
         Event::SchemaColumns(e) => {
             let column = |c: &crate::run::schema::Column| {
-                format!("{} {}{}", c.name, c.column_type, if c.nullable { "" } else { " required" })
+                format!("{} {}{}", c.name, c.column_type.told(), if c.nullable { "" } else { " required" })
             };
             e.columns.iter().map(column).collect::<Vec<_>>().join(", ")
         }

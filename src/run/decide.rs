@@ -166,7 +166,7 @@ fn resolve_schema(
 fn difference(why: &str, before: Option<&Schema>, now: &Schema) -> String {
     let before = before.map_or(&[][..], |schema| &schema.columns);
     let show = |column: Option<&super::schema::Column>| match column {
-        Some(c) => format!("\"{}\" {}{}", c.name, c.column_type, if c.nullable { "" } else { " required" }),
+        Some(c) => format!("\"{}\" {}{}", c.name, c.column_type.told(), if c.nullable { "" } else { " required" }),
         None => "nothing".to_owned(),
     };
     let longest = before.len().max(now.columns.len());

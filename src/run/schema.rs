@@ -91,7 +91,40 @@ impl fmt::Display for ColumnType {
     }
 }
 
+/// A type in the words that a configuration knows, for people: see [`ColumnType::told`].
+pub struct Told<'a>(&'a ColumnType);
+
+impl fmt::Display for Told<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            ColumnType::Int16 => f.write_str("int2"),
+            ColumnType::Int32 => f.write_str("int4"),
+            ColumnType::Int64 => f.write_str("int8"),
+            ColumnType::Float32 => f.write_str("float4"),
+            ColumnType::Float64 => f.write_str("float8"),
+            ColumnType::TimestampUtc => f.write_str("timestamp_tz"),
+            ColumnType::List(element) => write!(f, "list<{}>", element.told()),
+            ColumnType::Range(element) => write!(f, "range<{}>", element.told()),
+            ColumnType::Map => f.write_str("map<text, text>"),
+            ColumnType::Struct(fields) => {
+                f.write_str("struct<")?;
+                for (i, StructField { name, column_type }) in fields.iter().enumerate() {
+                    let comma = if i > 0 { ", " } else { "" };
+                    write!(f, "{comma}{name}: {}", column_type.told())?;
+                }
+                f.write_str(">")
+            }
+            other => other.fmt(f),
+        }
+    }
+}
+
 impl ColumnType {
+    /// The type for people: `struct<street: text, at: timestamp_tz>`. Unlike the canonical text it cannot be read back.
+    pub fn told(&self) -> Told<'_> {
+        Told(self)
+    }
+
     /// Reads the canonical text back. `None` for anything else, and for types nested deeper than [`DEEPEST_NESTING`].
     pub fn parse(text: &str) -> Option<ColumnType> {
         let (parsed, rest) = parse_type(text, DEEPEST_NESTING)?;
@@ -265,6 +298,17 @@ mod tests {
                 prop::collection::vec(field, 1..4).prop_map(ColumnType::Struct),
             ]
         })
+    }
+
+    #[test]
+    fn people_are_told_a_type_in_the_words_of_the_configuration() {
+        let told = |canonical: &str| ColumnType::parse(canonical).expect("a canonical text").told().to_string();
+        assert_eq!(told("timestamp_utc"), "timestamp_tz");
+        assert_eq!(told("decimal(10,2)"), "decimal(10,2)");
+        assert_eq!(told("uint32"), "uint32");
+        assert_eq!(told("list<range<int64>>"), "list<range<int8>>");
+        let nested = "struct<6:street:text,3:zip:list<int16>,1:x:struct<1:y:float64,1:z:map<text,text>>>";
+        assert_eq!(told(nested), "struct<street: text, zip: list<int2>, x: struct<y: float8, z: map<text, text>>>");
     }
 
     proptest! {

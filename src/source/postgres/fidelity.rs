@@ -256,10 +256,9 @@ fn notes(
     if let Wire::Array { dimensions, .. } = &mapping.wire {
         match dimensions {
             _ if probed.is_some() => {}
-            1 => notes.push("a value of several dimensions ends the run".to_owned()),
-            more => notes.push(format!("declared with {more} dimensions; a value of others ends the run")),
+            1 => notes.push("of 1 dimension, or the run ends".to_owned()),
+            more => notes.push(format!("of {more} dimensions, or the run ends")),
         }
-        notes.push("subscripts that do not begin at 1 are not kept, but counted".to_owned());
     }
     if !source.column.nullable {
         notes.push("NOT NULL".to_owned());
@@ -302,13 +301,15 @@ fn override_note(family: &SourceType, mapping: &Mapping, wanted: &ColumnType) ->
         (wire, Select::Plain, wanted) if is_widened(wire, wanted) => "a value that does not fit ends the run",
         (Wire::Timestamp, Select::Plain, C::TimestampUtc) => "its times are taken to be UTC",
         (Wire::Timestamptz, Select::Plain, C::Timestamp) => "as the time in UTC, without saying so",
-        (_, Select::Cast(_), _) if is_cut_by_its_parser(family, wanted) => {
-            "read by the server, which drops what the type has no room for"
-        }
+        (_, Select::Cast(_), _) if is_cut_by_its_parser(family, wanted) => match wanted {
+            C::Float32 | C::Float64 => "read by the server, which drops what the type has no room for",
+            _ => "read by the server, year before month before day; it drops what the type has no room for",
+        },
         (_, Select::Cast("text"), _) => "its text",
         (_, Select::Cast(_), _) => "converted by the server; a value that does not fit ends the run",
         (_, Select::Bytes(_), _) if map(family, 0, None).is_ok_and(|native| is_text(family, &native)) => "its bytes",
         (_, Select::Bytes(_), _) => "the bytes of its text, as the server prints it",
+        (Wire::Json | Wire::Jsonb, _, C::Text) => "its text, not marked as JSON",
         (Wire::Bytea, ..) if family.oid != oid::BYTEA => "its bytes",
         _ => return "the override changes nothing".to_owned(),
     };

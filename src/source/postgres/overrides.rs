@@ -76,11 +76,12 @@ fn parsed(wanted: &ColumnType) -> Option<(Wire, &'static str)> {
 
 /// The error of a configuration that asks for what would change values.
 pub(super) fn refused(source: &SourceType, native: &Mapping, wanted: &ColumnType) -> Error {
-    let what = format!("a column of type {} cannot be delivered as {wanted} without changing values", source.name);
+    let (type_name, wanted) = (&source.name, wanted.told());
+    let what = format!("a column of type {type_name} cannot be delivered as {wanted} without changing values");
     let hint = format!(
         "Leave the override out (it is delivered as {}), or use `text`. Where a change is what you want, write the cast \
          into a `query`.",
-        native.column_type
+        native.column_type.told()
     );
     Error::new(ErrorKind::ConfigInvalid, what).with_hint(hint)
 }
@@ -92,17 +93,16 @@ pub fn blame(error: Error, columns: &[SourceColumn]) -> Error {
         return error;
     }
     let parsed = columns.iter().filter_map(|source| match source.mapping.select {
-        Select::Cast(to) if is_parsed(&source.source) && raises(error.what(), to) => {
-            Some((source.column.name.as_str(), to))
-        }
+        Select::Cast(to) if is_parsed(&source.source) && raises(error.what(), to) => Some((source, to)),
         _ => None,
     });
-    let mut concerned: Vec<(&str, &str)> = parsed.collect();
-    let is_named = |(_, to): &(&str, &str)| names_type(error.what(), to);
+    let mut concerned: Vec<(&SourceColumn, &str)> = parsed.collect();
+    let is_named = |(_, to): &(&SourceColumn, &str)| names_type(error.what(), to);
     if concerned.iter().any(is_named) {
         concerned.retain(is_named);
     }
-    let list: Vec<String> = concerned.iter().map(|(name, to)| format!("{name:?} to {to}")).collect();
+    let columns = || concerned.iter().map(|(source, _)| (&source.column.name, source.mapping.column_type.told()));
+    let list: Vec<String> = columns().map(|(name, to)| format!("{name:?} to {to}")).collect();
     let (what, which) = match list.as_slice() {
         [] => return error,
         [only] => (format!("the override that converts column {only}: {}", error.what()), "the column"),
@@ -111,9 +111,17 @@ pub fn blame(error: Error, columns: &[SourceColumn]) -> Error {
             (format!("one of the overrides that convert columns {several}: {}", error.what()), "these columns")
         }
     };
-    let remedies: Vec<String> = concerned.iter().map(|(name, _)| format!("{name}: text")).collect();
+    let remedies: Vec<String> = columns().map(|(name, _)| format!("{name}: text")).collect();
+    let is_time = |(source, _): &(&SourceColumn, &str)| {
+        use ColumnType as C;
+        matches!(source.mapping.column_type, C::Date | C::Timestamp | C::TimestampUtc)
+    };
+    let relative = match concerned.iter().any(is_time) {
+        true => " A word for a time relative to the run, such as `today`, is no time here.",
+        false => "",
+    };
     let hint = format!(
-        "The server does not say in which row. Take the override out, or deliver {which} as text with `columns: {{{}}}`.",
+        "The server does not say in which row.{relative} Take the override out, or deliver {which} as text with `columns: {{{}}}`.",
         remedies.join(", ")
     );
     Error::new(ErrorKind::SourceValue, what).with_hint(hint)
@@ -245,7 +253,8 @@ mod tests {
         for (source, wanted) in cases {
             let error = map(&source, 0, Some(&wanted)).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
-            assert!(error.what().contains(&source.name) && error.what().contains(&wanted.to_string()), "{error}");
+            assert!(error.what().contains(&source.name), "{error}");
+            assert!(error.what().contains(&wanted.told().to_string()), "{error}");
         }
     }
 

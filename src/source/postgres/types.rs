@@ -158,6 +158,9 @@ impl Select {
     pub fn sql(&self, value: &str) -> String {
         match self {
             Select::Plain => value.to_owned(),
+            Select::Cast(to @ ("date" | "timestamp" | "timestamptz")) => {
+                format!("({})::pg_catalog.{to}", without_relative_words(value))
+            }
             Select::Cast(to) => {
                 let casts = to.split("::").map(|to| format!("::pg_catalog.{to}"));
                 format!("({value}){}", casts.collect::<String>())
@@ -182,6 +185,15 @@ impl Select {
             Select::Elements(_) => format!("({value})::pg_catalog.text[]"),
         }
     }
+}
+
+/// A text in which words that mean another time in each run, which the server's parsers know, stand no longer: they refuse
+/// what stands in their place. Texts alone are cast to times.
+fn without_relative_words(value: &str) -> String {
+    format!(
+        "pg_catalog.regexp_replace(({value})::pg_catalog.text COLLATE pg_catalog.\"C\", \
+         '(^|[^a-z])(now|today|tomorrow|yesterday)([^a-z]|$)', ' relative ', 'i')"
+    )
 }
 
 /// `pg_type.oid` of the built-in types that are read natively. They are fixed for ever by `pg_type.dat`.

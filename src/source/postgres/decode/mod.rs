@@ -597,7 +597,7 @@ impl Decoder {
                 Error::new(ErrorKind::SourceValue, what).with_hint(hint)
             }
             Problem::Unfit(value) => {
-                let holder = &mapping.column_type;
+                let holder = mapping.column_type.told();
                 let value = number.as_deref().unwrap_or(value);
                 let what = format!(
                     "column {name:?}: row {row} of the stream{key} holds {value}, which a column of type {holder} cannot"
