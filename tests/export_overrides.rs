@@ -105,16 +105,16 @@ fn a_number_that_does_not_fit_is_named_by_column_and_key_and_shown_by_its_shape_
     let database = Database::create("override_unfit");
     database.execute(
         "CREATE TABLE t (code text, day date, owner uuid, n int, v numeric, PRIMARY KEY (code, day, owner, n));
-         INSERT INTO t VALUES ('a \"b\"', '2026-02-28', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', -7, 9876.54)",
+         INSERT INTO t VALUES ('a \"b\"', '2026-02-28', 'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', -7, 9876501234.54)",
     );
     let key = r#"(code = "a \"b\"", day = 2026-02-28, owner = a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11, n = -7)"#;
-    let shape = "holds a number with 4 digits before the point and 2 after it";
-    for wanted in ["'decimal(5,2)'", "'decimal(10,1)'", "int8"] {
-        let finished = refused(&database, &format!("v: {wanted}"), "9876").expect_in_stderr(key);
+    let shape = "holds a number with 10 digits before the point and 2 after it";
+    for wanted in ["'decimal(5,2)'", "'decimal(12,1)'", "int8"] {
+        let finished = refused(&database, &format!("v: {wanted}"), "9876501234").expect_in_stderr(key);
         drop(finished.expect_in_stderr("column \"v\"").expect_in_stderr(shape).expect_in_stderr("columns: {v: text}"));
     }
-    database.execute("UPDATE t SET v = 98765");
-    let finished = refused(&database, "v: int2", "98765").expect_in_stderr("a number of 5 digits");
+    database.execute("UPDATE t SET v = 9876501234");
+    let finished = refused(&database, "v: int2", "9876501234").expect_in_stderr("a number of 10 digits");
     drop(finished.expect_in_stderr(key).expect_in_stderr("which a column of type int2 cannot"));
 }
 

@@ -119,7 +119,7 @@ pub struct Mapping {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Select {
     Plain,
-    /// To another type, whose conversion refuses what it cannot hold; `a::b` is by way of `a`.
+    /// To another type, whose conversion refuses what it cannot hold.
     Cast(&'static str),
     /// What the type's own output function prints, as COPY does. A cast may differ: that of an inet adds a mask.
     Output(Output),
@@ -161,10 +161,7 @@ impl Select {
             Select::Cast(to @ ("date" | "timestamp" | "timestamptz")) => {
                 format!("({})::pg_catalog.{to}", without_relative_words(value))
             }
-            Select::Cast(to) => {
-                let casts = to.split("::").map(|to| format!("::pg_catalog.{to}"));
-                format!("({value}){}", casts.collect::<String>())
-            }
+            Select::Cast(to) => format!("({value})::pg_catalog.{to}"),
             Select::Output(output) => output.sql(value),
             Select::Bytes(output) => format!(
                 "pg_catalog.convert_to({}, CASE pg_catalog.getdatabaseencoding() \
