@@ -55,14 +55,6 @@ impl LocalPrefix {
         if remove_if_there(&self.prefix.join(SUCCESS))? { sync_dir(&self.prefix) } else { Ok(()) }
     }
 
-    /// Whether `_SUCCESS` is there, whatever it says.
-    ///
-    /// # Errors
-    /// By the I/O error.
-    pub fn is_published(&self) -> Result<bool> {
-        is_published(&self.prefix)
-    }
-
     /// Whether `manifest.json` has that fingerprint, and `_SUCCESS` vouches for it.
     ///
     /// # Errors

@@ -25,7 +25,7 @@ pub struct ExportContext<'a> {
     pub forced: Option<String>,
     /// Runs since before the journal was opened.
     pub clock: Clock,
-    pub(super) notices: Sender<Notice>,
+    notices: Sender<Notice>,
     /// How many exports share the memory budget.
     pub(super) exports_at_once: usize,
 }

@@ -16,6 +16,7 @@
 
 use super::ExportContext;
 use super::ledger::Ledger;
+use crate::destination::is_published;
 use crate::destination::local::{Found, LocalPrefix};
 use crate::error::Result;
 use crate::manifest::read::{MANIFEST, SUCCESS};
@@ -136,7 +137,7 @@ pub fn check_marks(context: &ExportContext<'_>, ledger: &mut Ledger, destination
 /// The output of a run whose journal knows of no manifest may have been published all the same, where that journal is older than
 /// the output: whoever goes on was told, and insisted. Its `_SUCCESS` goes before anything that it vouches for is touched.
 fn take_back(context: &ExportContext<'_>, ledger: &mut Ledger, destination: &LocalPrefix) -> Result<()> {
-    if !destination.is_published()? {
+    if !is_published(destination.path())? {
         return Ok(());
     }
     destination.retract_success()?;

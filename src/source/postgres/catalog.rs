@@ -399,7 +399,7 @@ fn source_column(
     if source.element.is_some() {
         source.name.push_str(&"[]".repeat(usize::from(dimensions.max(1)) - 1));
     }
-    let bound = types_of::behind_domains(&source);
+    let bound = types::underlying(&source);
     Ok(SourceColumn {
         bound_type: types.bare_name(bound),
         bound_kind: bound.typtype,

@@ -175,11 +175,3 @@ pub fn dimensions(declared: i16) -> u8 {
 
 /// Domains over domains, and what else may lie within each other without being a nested value.
 const DEEPEST: usize = 1000;
-
-/// The type behind any number of domains.
-pub fn behind_domains(mut source: &SourceType) -> &SourceType {
-    while let Some(base) = &source.base {
-        source = base;
-    }
-    source
-}

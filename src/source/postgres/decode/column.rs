@@ -209,14 +209,12 @@ impl Column {
         if let Some(sent) = self.sent {
             return Some(sent.width());
         }
-        Some(match &self.values {
-            Values::Bool(_) => 1,
-            Values::Int16(_) => 2,
-            Values::Int32(_) | Values::UInt32(_) | Values::Float32(_) | Values::Date(_) => 4,
-            Values::Int64(_) | Values::UInt64(_) | Values::Float64(_) | Values::Time(_) | Values::Timestamp(_) => 8,
-            Values::Uuid(_) | Values::Interval(_) => 16,
-            _ => return None,
-        })
+        match &self.values {
+            Values::Decimal128(..) | Values::Decimal256(..) | Values::Whole(..) | Values::Bytes(_) => None,
+            Values::List(_) | Values::Hstore(_) | Values::Vector(_) | Values::Record(_) | Values::Range(_) => None,
+            // What is sent takes as many bytes as what is kept.
+            _ => u32::try_from(self.null_bytes()).ok(),
+        }
     }
 
     /// Arrow bytes that a NULL takes, without its bit.

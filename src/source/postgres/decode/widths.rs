@@ -48,18 +48,13 @@ impl Sent {
     }
 
     /// Whole numbers that `T` has room for, or a flaw.
-    pub fn whole<T>(self, cells: Cells<'_>, nulls: &mut Nulls, out: &mut Vec<T>) -> Result<(), Flaw>
-    where
-        T: Copy + Default + TryFrom<i16> + TryFrom<i32> + TryFrom<i64> + TryFrom<u32> + TryFrom<u64>,
-    {
-        match self {
-            Sent::Int2 => fixed::decode::<2, 6, _>(cells, nulls, out, |bytes| fit(i16::from_be_bytes(bytes))),
-            Sent::Int4 => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| fit(i32::from_be_bytes(bytes))),
-            Sent::Int8 => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| fit(i64::from_be_bytes(bytes))),
-            Sent::Oid => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| fit(u32::from_be_bytes(bytes))),
-            Sent::Xid8 => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| fit(u64::from_be_bytes(bytes))),
-            Sent::Float4 | Sent::Date => Err(STRANGE),
-        }
+    pub fn whole<T: Copy + Default + TryFrom<i128>>(
+        self,
+        cells: Cells<'_>,
+        nulls: &mut Nulls,
+        out: &mut Vec<T>,
+    ) -> Result<(), Flaw> {
+        self.converted(cells, nulls, out, |whole| T::try_from(whole).ok())
     }
 
     pub fn decimal128(
@@ -71,7 +66,7 @@ impl Sent {
     ) -> Result<(), Flaw> {
         let power = |digits: u8| 10_i128.checked_pow(u32::from(digits)).unwrap_or(i128::MAX);
         let (factor, limit) = (power(decimal.scale), power(decimal.precision));
-        self.scaled(cells, nulls, out, |whole: i128| {
+        self.converted(cells, nulls, out, |whole| {
             whole.checked_mul(factor).filter(|unscaled| -limit < *unscaled && *unscaled < limit)
         })
     }
@@ -85,26 +80,35 @@ impl Sent {
     ) -> Result<(), Flaw> {
         let power = |digits: u8| i256::from_i128(10).checked_pow(u32::from(digits)).unwrap_or(i256::MAX);
         let (factor, limit) = (power(decimal.scale), power(decimal.precision));
-        self.scaled(cells, nulls, out, |whole: i128| {
+        self.converted(cells, nulls, out, |whole| {
             let unscaled = i256::from_i128(whole).checked_mul(factor);
             unscaled.filter(|unscaled| limit.wrapping_neg() < *unscaled && *unscaled < limit)
         })
     }
 
-    fn scaled<T: Copy + Default>(
+    /// Whole numbers by way of one type that holds them all; `None` where the column has no room.
+    fn converted<T: Copy + Default>(
         self,
         cells: Cells<'_>,
         nulls: &mut Nulls,
         out: &mut Vec<T>,
-        scale: impl Fn(i128) -> Option<T>,
+        convert: impl Fn(i128) -> Option<T>,
     ) -> Result<(), Flaw> {
-        let scale = |whole: i128| scale(whole).ok_or(Odd::Broken(TOO_WIDE));
+        let convert = |whole: i128| convert(whole).ok_or(Odd::Broken(TOO_WIDE));
         match self {
-            Sent::Int2 => fixed::decode::<2, 6, _>(cells, nulls, out, |bytes| scale(i16::from_be_bytes(bytes).into())),
-            Sent::Int4 => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| scale(i32::from_be_bytes(bytes).into())),
-            Sent::Int8 => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| scale(i64::from_be_bytes(bytes).into())),
-            Sent::Oid => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| scale(u32::from_be_bytes(bytes).into())),
-            Sent::Xid8 => fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| scale(u64::from_be_bytes(bytes).into())),
+            Sent::Int2 => {
+                fixed::decode::<2, 6, _>(cells, nulls, out, |bytes| convert(i16::from_be_bytes(bytes).into()))
+            }
+            Sent::Int4 => {
+                fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| convert(i32::from_be_bytes(bytes).into()))
+            }
+            Sent::Int8 => {
+                fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| convert(i64::from_be_bytes(bytes).into()))
+            }
+            Sent::Oid => fixed::decode::<4, 8, _>(cells, nulls, out, |bytes| convert(u32::from_be_bytes(bytes).into())),
+            Sent::Xid8 => {
+                fixed::decode::<8, 12, _>(cells, nulls, out, |bytes| convert(u64::from_be_bytes(bytes).into()))
+            }
             Sent::Float4 | Sent::Date => Err(STRANGE),
         }
     }
@@ -137,11 +141,6 @@ impl Sent {
 
 /// Of a pair that [`Sent::of`] does not make.
 pub(super) const STRANGE: Flaw = Flaw { at: 0, problem: Problem::Malformed("a value of another kind than its column") };
-
-#[inline(always)]
-fn fit<S, T: TryFrom<S>>(sent: S) -> Result<T, Odd<T>> {
-    T::try_from(sent).map_err(|_| Odd::Broken(TOO_WIDE))
-}
 
 /// PostgreSQL's last timestamp is at the end of 294276-12-31: dates go on, and are nothing that a timestamp could be.
 const LAST_DAY_OF_TIMESTAMPS: i32 = 106_762_939;
